@@ -1,0 +1,1 @@
+"""Rows, their formatting and their batches; readers of the field's data sets."""

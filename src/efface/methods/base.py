@@ -1,0 +1,229 @@
+"""What objectives, retention terms and update rules share.
+
+An objective is a small class around pure loss functions. It declares what it reads (``inputs``), which positions it needs and what
+must be known of the reference model; the engine encodes, batches, runs the forward pass and hands over :class:`AnswerScores`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, ClassVar, Literal, Protocol, Self
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor
+
+from efface.errors import InputError
+from efface.models.scoring import AnswerScores
+from efface.results import Intention
+
+__all__ = [
+    "LossOutput",
+    "MethodConfig",
+    "Need",
+    "Objective",
+    "Paper",
+    "Plug",
+    "ReferenceKind",
+    "ReferenceLookup",
+    "Retention",
+    "UpdateRule",
+]
+
+
+class Need(StrEnum):
+    """What a method may ask for (DESIGN §10)."""
+
+    RETAIN_SET = "retain_set"
+    HOLDOUT_SET = "holdout_set"
+    REFERENCE = "reference"
+    ALTERNATE_ANSWERS = "alternate_answers"
+    LABELS = "labels"
+    HIDDEN_STATES = "hidden_states"
+    GRADIENTS = "gradients"
+    GENERATION = "generation"
+    WEIGHTS = "weights"
+
+
+class ReferenceKind(StrEnum):
+    """What is kept of the reference model, once per sequence."""
+
+    SEQUENCE_LOGP = "sequence_logp"  # summed log-probability of the answer, one number
+    FINAL_HIDDEN = "final_hidden"  # final hidden state per answer token, d numbers; logits through a frozen head
+    ACTIVATIONS = "activations"  # one layer's activations per answer token, d numbers
+
+
+class ReferenceLookup(Protocol):
+    """Values of the reference model for the rows of an :class:`AnswerScores`, in its order."""
+
+    def sequence_logp(self, scores: AnswerScores) -> Tensor:
+        """Summed answer log-probability per row, (B,)."""
+
+    def logits(self, scores: AnswerScores) -> Tensor:
+        """Logits per answer token, (N, V), float32."""
+
+    def activations(self, scores: AnswerScores, layer: int) -> Tensor:
+        """Activations of ``layer`` per answer token, (N, d)."""
+
+
+class MethodConfig(BaseModel):
+    """Base of every plug's hyper-parameters: frozen, unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass(frozen=True, slots=True)
+class Paper:
+    """Where a method comes from."""
+
+    title: str
+    arxiv: str
+    authors: str = ""
+    year: int = 0
+    code: str = ""
+
+    @property
+    def url(self) -> str:
+        """Link to the abstract."""
+        return f"https://arxiv.org/abs/{self.arxiv}" if self.arxiv else self.code
+
+
+@dataclass(frozen=True, slots=True)
+class LossOutput:
+    """A scalar loss and the figures to log beside it (detached)."""
+
+    loss: Tensor
+    logs: Mapping[str, float | Tensor] = field(default_factory=dict)
+
+
+class Plug(ABC):
+    """Base of everything that is named and configured: ``NPO(beta=0.1)`` and ``{name: npo, beta: 0.1}`` are the same."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str] = ""
+    paper: ClassVar[Paper | None] = None
+    Config: ClassVar[type[MethodConfig]] = MethodConfig
+
+    def __init__(self, **hyperparameters: Any) -> None:
+        try:
+            self.config = self.Config(**hyperparameters)
+        except ValidationError as error:
+            raise config_error(self.name, self.Config, error) from None
+
+    @classmethod
+    def needs_of(cls, config: MethodConfig) -> frozenset[Need]:
+        """Return what this plug needs under ``config``; most do not look at it."""
+        return getattr(cls, "needs", frozenset())
+
+    def resolved(self) -> dict[str, Any]:
+        """Return ``{"name": ..., **hyper-parameters}`` with every default spelt out."""
+        return {"name": self.name, **self.config.model_dump(mode="json")}
+
+
+def config_error(name: str, config: type[BaseModel], error: ValidationError) -> InputError:
+    """Turn pydantic's errors into one message that names the nearest valid key."""
+    from efface.registry import closest
+
+    known = list(config.model_fields)
+    parts = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            near = closest(key, known)
+            parts.append(f"unknown key {key!r}" + (f" (did you mean {near[0]!r}?)" if near else ""))
+        else:
+            parts.append(f"{key}: {item['msg']} (got {item['input']!r})")
+    accepted = ", ".join(known) or "no keys"
+    return InputError(f"The settings of {name} are not valid: {'; '.join(parts)}. It accepts {accepted}. Mend or drop them.")
+
+
+class Objective(Plug):
+    """A forget loss.
+
+    Class attributes:
+        needs: What it needs besides the forget set.
+        intention: What it sets out to do.
+        inputs: Sequences it reads per forget row: "forget" (the row itself), "alternate" (same prompt, another answer).
+        positions: "answer", "all" (every real token is labelled), or "dense" (padding too: published variants).
+        reference: What it needs of the reference model.
+        level: The SoK's level of access ("output", "weights", "representation").
+        approach: The SoK's approach ("divergence", "preference", "representation misdirection", ...).
+    """
+
+    needs: ClassVar[frozenset[Need]] = frozenset()
+    intention: ClassVar[Intention] = Intention.REMOVAL
+    inputs: ClassVar[tuple[Literal["forget", "alternate"], ...]] = ("forget",)
+    level: ClassVar[str] = "weights"
+    approach: ClassVar[str] = ""
+
+    @property
+    def positions(self) -> Literal["answer", "all", "dense"]:
+        """Which positions the loss reads."""
+        return "answer"
+
+    @property
+    def reference(self) -> frozenset[ReferenceKind]:
+        """What must be known of the reference model."""
+        return frozenset()
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Decoder layers whose activations the loss reads (negative counts from the end)."""
+        return ()
+
+    def trainable(self, model: Any) -> list[str] | None:
+        """Names of the parameters to train, or None for whatever the adapter trains."""
+        return None
+
+    def prepare(self, model: Any, *, generator: torch.Generator) -> None:
+        """Draw what is drawn once before training (RMU's control vector); most do nothing."""
+
+    @abstractmethod
+    def loss(self, views: Mapping[str, AnswerScores], reference: ReferenceLookup | None) -> LossOutput:
+        """Return the forget loss of one batch; reductions go through the scores' ``token_mean`` and ``row_mean``."""
+
+
+class Retention(Plug):
+    """A term on the retain rows that protects the rest of the model."""
+
+    needs: ClassVar[frozenset[Need]] = frozenset({Need.RETAIN_SET})
+
+    @property
+    def positions(self) -> Literal["answer", "all", "dense"]:
+        """Which positions the loss reads."""
+        return "answer"
+
+    @property
+    def reference(self) -> frozenset[ReferenceKind]:
+        """What must be known of the reference model."""
+        return frozenset()
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Decoder layers whose activations the loss reads."""
+        return ()
+
+    @abstractmethod
+    def loss(self, retain: AnswerScores, reference: ReferenceLookup | None) -> LossOutput:
+        """Return the retain loss of one batch."""
+
+
+class UpdateRule(Plug):
+    """How the forget and retain losses become one update."""
+
+    needs_separate_gradients: ClassVar[bool] = False
+
+    @abstractmethod
+    def combine(self, forget: Tensor, retain: Tensor | None, *, forget_weight: float, retain_weight: float) -> Tensor:
+        """Return the scalar to differentiate."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """State to save with a checkpoint."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> Self:
+        """Restore :meth:`state_dict`."""
+        return self

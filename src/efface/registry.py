@@ -1,0 +1,136 @@
+"""Name -> "module:Class" tables, entry points, and "did you mean".
+
+Built-ins stand in explicit tables, so that importing efface imports none of them. Third parties add theirs through the
+entry-point group of the registry (``efface.objectives`` ...) or :meth:`Registry.register`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import re
+from collections.abc import Iterator, Mapping
+from importlib.metadata import entry_points
+from typing import Any
+
+from efface.errors import InputError
+
+__all__ = ["ADAPTERS", "METRICS", "OBJECTIVES", "RETENTION", "RULES", "SUITES", "Registry", "closest", "unknown_name"]
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+def closest(name: str, known: Iterator[str] | list[str]) -> list[str]:
+    """Return up to three known names nearest to ``name``, best first."""
+    return difflib.get_close_matches(name, list(known), n=3, cutoff=0.4)
+
+
+def unknown_name(kind: str, name: str, known: list[str], hint: str = "") -> InputError:
+    """Build the error for a name that is not known, with the closest ones that are."""
+    near = closest(name, known)
+    guess = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
+    listing = ", ".join(sorted(known)) or "none"
+    return InputError(f"There is no {kind} named {name!r}.{guess} Known: {listing}.{' ' + hint if hint else ''}")
+
+
+class Registry:
+    """Look up classes by name without importing what is not asked for.
+
+    Args:
+        kind: What is registered, as it reads in an error ("objective").
+        table: The built-ins, ``name -> "module:Class"``.
+        group: Entry-point group in which other packages declare theirs.
+        aliases: Other spellings, ``alias -> name``.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        table: Mapping[str, str],
+        *,
+        group: str,
+        aliases: Mapping[str, str] | None = None,
+    ) -> None:
+        self.kind = kind
+        self.group = group
+        self._targets: dict[str, str | type] = dict(table)
+        self._aliases = dict(aliases or {})
+        self._entry_points_read = False
+
+    def register(self, name: str, target: str | type) -> None:
+        """Add ``name``; raise ``InputError`` when it is malformed or taken by something else."""
+        if not _NAME.fullmatch(name):
+            raise InputError(
+                f"{name!r} is not a valid {self.kind} name. Names are lower snake case and start with a letter. Rename it."
+            )
+        taken = self._targets.get(name)
+        if taken is not None and taken != target:
+            raise InputError(f"The {self.kind} name {name!r} is already taken by {taken!r}. Names are unique. Choose another.")
+        self._targets[name] = target
+
+    def names(self) -> list[str]:
+        """Return every registered name, sorted; aliases are not repeated."""
+        self._read_entry_points()
+        return sorted(self._targets)
+
+    def canonical(self, name: str) -> str:
+        """Return the registered name behind ``name`` or one of its aliases."""
+        self._read_entry_points()
+        name = self._aliases.get(name, name)
+        if name not in self._targets:
+            raise unknown_name(self.kind, name, [*self._targets, *self._aliases])
+        return name
+
+    def get(self, name: str) -> Any:
+        """Import and return what is registered under ``name``."""
+        target = self._targets[self.canonical(name)]
+        if not isinstance(target, str):
+            return target
+        module, _, attribute = target.partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+    def __contains__(self, name: object) -> bool:
+        self._read_entry_points()
+        return name in self._targets or name in self._aliases
+
+    def _read_entry_points(self) -> None:
+        if self._entry_points_read:
+            return
+        self._entry_points_read = True
+        for point in entry_points(group=self.group):
+            self.register(point.name, point.value)
+
+
+OBJECTIVES = Registry(
+    "objective",
+    {
+        "nll": "efface.methods.objectives.nll:NLL",
+        "ga": "efface.methods.objectives.ga:GradientAscent",
+        "npo": "efface.methods.objectives.npo:NPO",
+        "simnpo": "efface.methods.objectives.simnpo:SimNPO",
+        "dpo": "efface.methods.objectives.dpo:DPO",
+        "idk": "efface.methods.objectives.idk:IDK",
+        "wga": "efface.methods.objectives.wga:WGA",
+        "rmu": "efface.methods.objectives.rmu:RMU",
+        "flat": "efface.methods.objectives.flat:FLAT",
+    },
+    group="efface.objectives",
+)
+RETENTION = Registry(
+    "retention",
+    {
+        "none": "efface.methods.retention.none:NoRetention",
+        "nll": "efface.methods.retention.nll:RetainNLL",
+        "kl": "efface.methods.retention.kl:RetainKL",
+        "embedding": "efface.methods.retention.embedding:RetainEmbedding",
+    },
+    group="efface.retention",
+)
+RULES = Registry("update rule", {"sum": "efface.methods.rules.sum:Sum"}, group="efface.rules")
+ADAPTERS = Registry(
+    "adapter",
+    {"full": "efface.adapters.full:FullWeights", "lora": "efface.adapters.lora:LoRA"},
+    group="efface.adapters",
+)
+METRICS = Registry("metric", {}, group="efface.metrics")
+SUITES = Registry("suite", {}, group="efface.suites")
