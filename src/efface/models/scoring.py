@@ -86,7 +86,9 @@ class AnswerScores:
 
     def select_rows(self, start: int, stop: int) -> Self:
         """Return rows ``[start, stop)`` of the batch as scores of their own."""
-        keep = (self.row >= start) & (self.row < stop)
+        bounds = torch.tensor([start, stop], device=self.row.device, dtype=self.row.dtype)
+        first, last = (int(bound) for bound in torch.searchsorted(self.row, bounds))
+        keep = slice(first, last)  # rows are ascending, so a slice, which does not copy the logits
         return replace(
             self,
             logits=self.logits[keep],
