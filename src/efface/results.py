@@ -21,6 +21,7 @@ __all__ = [
     "Interval",
     "Metric",
     "PathPoint",
+    "Report",
     "Results",
     "Unlearned",
 ]
@@ -249,3 +250,36 @@ class Unlearned:
         target = Path(directory)
         shutil.copytree(self.path, target, dirs_exist_ok=False)
         return target
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything a report says; :mod:`efface.report` turns it into ``report.json`` and ``report.html``.
+
+    Attributes:
+        request: The resolved request, plain types. Paths are shown by their last part only.
+        unlearned: What was made and how; None when a model was only measured.
+        results: Figures by role: "original", "unlearned", "retrained", "retrained_2".
+        created: When the report was made, RFC 3339 in UTC.
+        title: Shown at the top; by default made of the output folder's name.
+        data: Per set ("forget", "retain", "holdout"): "rows", "entities", "source" and "sha256".
+        costs: What each stage took, in the order it ran ("unlearning", "evaluation of the original model", ...).
+        manifest: Versions, seeds, hashes, settings and hardware, as the run folder's manifest has them.
+        notes: What a reader must know beside the notes of ``unlearned`` and ``results``.
+        fictional: Whether the people in the data are invented; only then are examples shown in full.
+        verdict: Finding of an audit; "not audited" before there is one.
+        kept_step: Step whose weights were kept, when it is not the last of the path.
+    """
+
+    request: Mapping[str, Any]
+    unlearned: Unlearned | None
+    results: Mapping[str, Results]
+    created: str
+    title: str = ""
+    data: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    costs: Mapping[str, Cost] = field(default_factory=dict)
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    fictional: bool = False
+    verdict: str = "not audited"
+    kept_step: int | None = None
