@@ -56,6 +56,10 @@ class Template(BaseModel):
         """First 16 hex digits of the SHA-256 of the resolved fields."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
 
+    def record(self) -> str | dict[str, Any]:
+        """Return what :func:`resolve_template` turns back into this template: its name where it is a built-in, else all fields."""
+        return self.name if TEMPLATES.get(self.name) == self else self.model_dump()
+
 
 PLAIN = Template()
 TEMPLATES: Mapping[str, Template] = {
@@ -75,10 +79,12 @@ TEMPLATES: Mapping[str, Template] = {
 }
 
 
-def resolve_template(tokenizer: Any, template: Template | str | None = None) -> Template:
-    """Return the template to use: the one given, else the tokenizer's chat template, else ``plain``."""
+def resolve_template(tokenizer: Any, template: Template | str | Mapping[str, Any] | None = None) -> Template:
+    """Return the template to use: the one given (by name or in full), else the tokenizer's chat template, else ``plain``."""
     if isinstance(template, Template):
         return template
+    if isinstance(template, Mapping):
+        return Template(**template)
     if template is not None:
         if template not in TEMPLATES:
             from efface.registry import unknown_name

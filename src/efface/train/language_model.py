@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import TrainingArguments
+from transformers import PrinterCallback, TrainingArguments
 from transformers.utils import logging as transformers_logging
 
 from efface.data.encoding import Encoded
@@ -109,6 +109,7 @@ def train(
             keeps_best=settings.select == "best" and bool(sets),
             progress=progress,
         )
+        trainer.remove_callback(PrinterCallback)
         trainer.add_callback(path)
         resume = last_checkpoint(folder)
         if resume is not None:
@@ -152,7 +153,7 @@ def _arguments(settings: TrainSettings, folder: Path, steps: int, batch: int, *,
         adam_beta2=settings.adam_betas[1],
         max_grad_norm=settings.max_grad_norm,
         bf16=settings.bf16,
-        gradient_checkpointing=settings.gradient_checkpointing,
+        activation_checkpointing=settings.gradient_checkpointing,
         save_strategy="steps" if saves else "no",
         save_steps=save_every,
         save_total_limit=2,
@@ -209,12 +210,15 @@ def cpu_threads(count: int | None) -> Iterator[None]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the Trainer's own chatter (not its warnings about us) off the terminal."""
-    before = transformers_logging.get_verbosity()
+    before, had_bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
     try:
         yield
     finally:
         transformers_logging.set_verbosity(before)
+        if had_bars:
+            transformers_logging.enable_progress_bar()
 
 
 def peak_memory() -> int:

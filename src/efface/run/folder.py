@@ -1,0 +1,174 @@
+"""A run's folder: whose it is, what is done, and how it is continued."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from efface.errors import InputError
+
+__all__ = ["RunFolder", "environment", "write_json"]
+
+_OURS = {
+    ".lock",
+    "audit",
+    "checkpoints",
+    "examples.json",
+    "history.json",
+    "manifest.json",
+    "metrics.json",
+    "model",
+    "report.html",
+    "report.json",
+    "request.yaml",
+    "rows",
+    "unlearned.json",
+}
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write JSON so that a reader sees the old file or the new one, never half of it."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def environment() -> dict[str, Any]:
+    """Return the versions and the machine's kind, for the manifest; nothing that names a person or a path."""
+    versions = {"python": platform.python_version()}
+    for name in ("efface", "torch", "transformers", "peft", "accelerate", "numpy", "scipy", "rouge-score"):
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = "not installed"
+    return {"versions": versions, "platform": f"{sys.platform} {platform.machine()}", "cpus": os.cpu_count()}
+
+
+class RunFolder:
+    """One run on disk.
+
+    Args:
+        path: The folder; made when it is not there.
+        request: The resolved request as plain types; equal requests continue a run.
+        overwrite: Remove what another request left here.
+    """
+
+    def __init__(self, path: Path, request: Mapping[str, Any], *, overwrite: bool = False) -> None:
+        self.path = path
+        self.request = json.loads(json.dumps(request, default=str))
+        self.overwrite = overwrite
+        self._lock = FileLock(str(path / ".lock"))
+
+    @contextmanager
+    def open(self) -> Iterator[RunFolder]:
+        """Lock the folder, check that it is ours to continue, and hold it until the block ends.
+
+        Raises:
+            InputError: When another process works here, the folder belongs to another request, or holds foreign files.
+        """
+        self.check()
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise InputError(
+                f"Another run is working in {self.path}. One run at a time may use a folder. Wait for it, or give another --output."
+            ) from None
+        try:
+            if self.overwrite and self.differences():
+                self._clear()
+            if not self.manifest:
+                write_json(self.path / "manifest.json", {"request": self.request, "created": _now(), "stages": {}, **environment()})
+            yield self
+        finally:
+            self._lock.release()
+
+    def check(self) -> None:
+        """Raise ``InputError`` when the folder cannot be used for this request; change nothing."""
+        if not self.path.exists() or self.overwrite:
+            return
+        if not self.path.is_dir():
+            raise InputError(f"The output {self.path} is a file. A run writes a folder. Give another --output.")
+        foreign = sorted(p.name for p in self.path.iterdir() if p.name not in _OURS)
+        if foreign:
+            raise InputError(
+                f"The output folder {self.path} holds files that are not a run's: {', '.join(foreign[:5])}. "
+                "A run writes to a new folder or continues its own. Give another --output, or --overwrite to write beside them."
+            )
+        differences = self.differences()
+        if differences:
+            raise InputError(
+                f"The output folder {self.path} belongs to another request: {'; '.join(differences[:5])}. "
+                "The same request continues a run. Give another --output, or --overwrite to start anew."
+            )
+
+    def differences(self) -> list[str]:
+        """Name the keys in which the request on disk differs from this one."""
+        manifest = self.manifest
+        if not manifest:
+            return []
+        return [
+            f"{key} was {old!r}, now {new!r}"
+            for key, (old, new) in sorted(_compare(manifest.get("request", {}), self.request).items())
+        ]
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What ``manifest.json`` holds; empty when there is none."""
+        return self.read("manifest.json") or {}
+
+    def read(self, name: str) -> Any:
+        """Return a JSON file of the folder, or None when it is not there."""
+        path = self.path / name
+        if not path.is_file():
+            return None
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise InputError(f"{path} is not valid JSON ({error}). A run writes it whole. Delete it and run again.") from None
+
+    def write(self, name: str, data: Any) -> None:
+        """Write a JSON file of the folder."""
+        write_json(self.path / name, data)
+
+    def is_done(self, stage: str) -> bool:
+        """Whether ``stage`` has ended."""
+        return stage in self.manifest.get("stages", {})
+
+    def finish(self, stage: str, facts: Mapping[str, Any]) -> None:
+        """Note in the manifest that ``stage`` has ended, with its facts (seconds, hashes)."""
+        manifest = self.manifest
+        manifest["stages"][stage] = {"finished": _now(), **facts}
+        self.write("manifest.json", manifest)
+
+    def _clear(self) -> None:
+        for name in _OURS - {".lock"}:
+            target = self.path / name
+            if target.is_dir():
+                shutil.rmtree(target)
+            else:
+                target.unlink(missing_ok=True)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _compare(old: Any, new: Any, prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        found: dict[str, tuple[Any, Any]] = {}
+        for key in sorted({*old, *new}):
+            found |= _compare(old.get(key), new.get(key), f"{prefix}.{key}" if prefix else key)
+        return found
+    return {} if old == new else {prefix: (old, new)}

@@ -1,0 +1,275 @@
+"""Unlearn one request on one language model: encode, attach the adapter, keep the reference's values, train, save."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from efface.adapters.base import Adapter
+from efface.data.draws import draw_index, generator
+from efface.data.encoding import Encoded, Template, check_border, encode_row, require_answers, resolve_template
+from efface.data.schema import RowSet
+from efface.errors import MissingNeed
+from efface.methods.base import Objective, ReferenceKind, Retention, UpdateRule
+from efface.models.loading import check_model, load_model, read_metadata, save_model
+from efface.models.reference import ReferenceStore
+from efface.results import Intention, Unlearned
+from efface.train.items import UnlearningItems
+from efface.train.language_model import TrainResult, train
+from efface.train.settings import TrainSettings
+from efface.train.trainer import Losses
+
+__all__ = ["MONITOR_ROWS", "UnlearningJob", "run_job"]
+
+MONITOR_ROWS = 64
+"""Rows per set whose NLL draws the forget/retain path."""
+
+
+@dataclass(frozen=True)
+class UnlearningJob:
+    """Everything one unlearning run needs, resolved.
+
+    Attributes:
+        model: Directory or hub id of the original model.
+        forget: Rows to forget.
+        objective: Forget loss.
+        rule: Update rule.
+        adapter: What is trained.
+        settings: Training settings.
+        method: Resolved configuration for the record.
+        intention: What the method sets out to do.
+        retention: Retain loss, or None.
+        retain: Rows to keep.
+        holdout: Rows never trained on, for the stop rule and the path.
+        forget_weight: Factor of the forget loss.
+        retain_weight: Factor of the retain loss.
+        refusals: Answers that stand in for the forget rows' own where the objective reads alternates.
+        template: Template; None: the model's own.
+        max_length: Longest sequence in tokens; longer ones are cut from the right.
+        dtype: Dtype of the trained weights.
+        seed: Unlearning seed.
+        notes: Warnings from planning, carried into the result.
+    """
+
+    model: str | Path
+    forget: RowSet
+    objective: Objective
+    rule: UpdateRule
+    adapter: Adapter
+    settings: TrainSettings
+    method: Mapping[str, Any]
+    intention: Intention
+    retention: Retention | None = None
+    retain: RowSet | None = None
+    holdout: RowSet | None = None
+    forget_weight: float = 1.0
+    retain_weight: float = 1.0
+    refusals: Sequence[str] = ()
+    template: Template | str | None = None
+    max_length: int | None = None
+    dtype: str = "float32"
+    seed: int = 0
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class _Sequences:
+    """Encoded rows of a job; alternates are encoded when they are first drawn."""
+
+    tokenizer: Any
+    template: Template
+    job: UnlearningJob
+    forget: list[Encoded] = field(default_factory=list)
+    retain: list[Encoded] = field(default_factory=list)
+    holdout: list[Encoded] = field(default_factory=list)
+    _alternates: dict[tuple[int, int], Encoded] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.forget = self._encode(self.job.forget, "the forget set")
+        if self.job.retain is not None:
+            self.retain = self._encode(self.job.retain, "the retain set")
+        if self.job.holdout is not None:
+            self.holdout = self._encode(self.job.holdout, "the holdout set")
+
+    def _encode(self, rows: RowSet, name: str) -> list[Encoded]:
+        encoded = [encode_row(self.tokenizer, self.template, row, max_length=self.job.max_length) for row in rows]
+        require_answers(encoded, source=name)
+        return encoded
+
+    def alternate(self, index: int, epoch: int) -> Encoded:
+        """Return the forget row's prompt with the refusal drawn for this epoch."""
+        row = self.job.forget[index]
+        pool = self.job.refusals
+        pick = draw_index(len(pool), seed=self.job.seed, epoch=epoch, row_id=row.id, purpose="refusal")
+        if (index, pick) not in self._alternates:
+            self._alternates[index, pick] = encode_row(
+                self.tokenizer, self.template, row, answer=pool[pick], max_length=self.job.max_length
+            )
+        return self._alternates[index, pick]
+
+
+def run_job(
+    job: UnlearningJob,
+    output: Path,
+    *,
+    checkpoints: Path | None = None,
+    score: Callable[[Any, Mapping[str, float]], float] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Unlearned:
+    """Unlearn and save the model to ``output``.
+
+    Args:
+        job: What to do.
+        output: Directory to write; it appears whole or not at all.
+        checkpoints: Where to keep checkpoints; an interrupted run found there is continued.
+        score: Selection score of a checkpoint, handed in by the caller.
+        progress: Called with (steps done, steps in all).
+
+    Raises:
+        InputError: When rows have no answer token left.
+        TrainingStopped: When the loss is not a finite number.
+    """
+    started = time.perf_counter()
+    model, tokenizer = load_model(job.model, dtype=job.dtype, trainable=True)
+    metadata = read_metadata(job.model)
+    template = resolve_template(tokenizer, job.template or metadata.get("template"))
+    sequences = _Sequences(tokenizer, template, job)
+    notes = list(job.notes)
+    border = check_border(tokenizer, template, job.forget)
+    if border.message:
+        notes.append(border.message)
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(job.seed)  # the adapter's initialisation is a draw of the unlearning seed
+        model = job.adapter.apply(model)
+    _freeze_all_but(model, job.objective.trainable(model))
+    job.objective.prepare(model, generator=torch.Generator().manual_seed(job.seed))
+    items = _items(job, sequences)
+    losses = Losses(
+        job.objective,
+        job.retention,
+        job.rule,
+        forget_weight=job.forget_weight,
+        retain_weight=job.retain_weight,
+        reference=_reference(job, model, items, tokenizer.pad_token_id or 0),
+        auxiliary=job.adapter.auxiliary_loss,
+    )
+    result = train(
+        model,
+        items,
+        losses,
+        job.settings,
+        pad_id=tokenizer.pad_token_id or 0,
+        monitor_sets=_monitor_sets(sequences, job.seed),
+        score=score,
+        progress=progress,
+        checkpoints=checkpoints,
+    )
+    warning = getattr(job.objective, "check_first_step", lambda logs: None)(result.first_step_logs)
+    if warning:
+        notes.append(warning)
+    return _save(job, model, tokenizer, template, result, output, notes, time.perf_counter() - started)
+
+
+def _items(job: UnlearningJob, sequences: _Sequences) -> UnlearningItems:
+    reads_alternates = "alternate" in job.objective.inputs
+    if reads_alternates and not job.refusals:
+        raise MissingNeed(
+            f"{job.objective.name} has no alternate answers to move towards. It needs a pool of refusals or other answers. Give one."
+        )
+    if job.retention is not None and not sequences.retain:
+        raise MissingNeed(f"The retention term {job.retention.name} has no retain rows. Give retain, or set retention to none.")
+    alternate = sequences.alternate if reads_alternates else None
+    forget, retain = sequences.forget, sequences.retain if job.retention is not None else []
+    if job.objective.positions == "all":
+        forget = [replace(item, answer_start=1) for item in forget]
+        if alternate is not None:
+            inner = alternate
+
+            def alternate(index: int, epoch: int) -> Encoded:
+                return replace(inner(index, epoch), answer_start=1)
+
+    if job.retention is not None and job.retention.positions == "all":
+        retain = [replace(item, answer_start=1) for item in retain]
+    return UnlearningItems(forget, retain, alternate, seed=job.seed)
+
+
+def _reference(job: UnlearningJob, model: nn.Module, items: UnlearningItems, pad_id: int) -> ReferenceStore | None:
+    """Compute, once per sequence that will be drawn, what the losses need of the reference model."""
+    wanted: dict[str, frozenset[ReferenceKind]] = dict.fromkeys(job.objective.inputs, job.objective.reference)
+    if job.retention is not None:
+        wanted["retain"] = job.retention.reference
+    wanted = {view: kinds for view, kinds in wanted.items() if kinds}
+    if not wanted:
+        return None
+    total = job.settings.steps(len(items)) * job.settings.effective_batch(len(items))
+    drawn = {
+        item[view].key: item[view] for epoch in range(-(-total // len(items))) for item in items.epoch(epoch) for view in wanted
+    }
+    layers = tuple(sorted({*job.objective.layers, *(job.retention.layers if job.retention else ())}))
+    kinds = frozenset().union(*wanted.values())
+    return ReferenceStore.build(model, drawn.values(), kinds, layers=layers, pad_id=pad_id)
+
+
+def _monitor_sets(sequences: _Sequences, seed: int) -> dict[str, list[Encoded]]:
+    sets = {"forget": sequences.forget, "retain": sequences.retain, "holdout": sequences.holdout}
+    return {name: _sample(rows, generator("monitor", name, seed)) for name, rows in sets.items() if rows}
+
+
+def _sample(rows: Sequence[Encoded], rng: np.random.Generator) -> list[Encoded]:
+    if len(rows) <= MONITOR_ROWS:
+        return list(rows)
+    return [rows[int(i)] for i in np.sort(rng.choice(len(rows), MONITOR_ROWS, replace=False))]
+
+
+def _freeze_all_but(model: nn.Module, names: Iterable[str] | None) -> None:
+    if names is None:
+        return
+    kept = set(names)
+    for name, parameter in model.named_parameters():
+        if name not in kept:
+            parameter.requires_grad_(False)
+
+
+def _save(
+    job: UnlearningJob,
+    model: nn.Module,
+    tokenizer: Any,
+    template: Template,
+    result: TrainResult,
+    output: Path,
+    notes: Sequence[str],
+    seconds: float,
+) -> Unlearned:
+    report = save_model(
+        model,
+        tokenizer,
+        output,
+        dtype=check_model(job.model).dtype,
+        metadata={
+            "template": template.record(),
+            "method": dict(job.method),
+            "intention": str(job.intention),
+            "original": str(job.model),
+            "stopped": result.stopped,
+        },
+        original=job.model,
+    )
+    return Unlearned(
+        path=output,
+        method=job.method,
+        intention=job.intention,
+        history=result.history,
+        stopped=result.stopped,
+        cost=replace(result.cost, seconds=seconds),
+        weights_hash=report.weights_hash,
+        cast_survival=report.survival.share if report.survival is not None else None,
+        notes=tuple(notes),
+    )
