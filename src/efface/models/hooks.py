@@ -7,17 +7,20 @@ the causal language models of transformers, then by being the one block list who
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from efface.errors import EffaceError, InputError
 
 __all__ = [
     "Slot",
+    "adapter_off",
     "capture_layers",
     "decoder_layers",
+    "evaluating",
     "final_hidden",
     "hidden_size",
     "layer_index",
@@ -143,7 +146,9 @@ def layer_index(model: Any, layer: int) -> int:
     """
     total = num_layers(model)
     if not -total <= layer < total:
-        raise InputError(f"Layer {layer} does not exist. The model has layers 0 to {total - 1} (or -{total} to -1). Choose one of them.")
+        raise InputError(
+            f"Layer {layer} does not exist. The model has layers 0 to {total - 1} (or -{total} to -1). Choose one of them."
+        )
     return layer % total
 
 
@@ -194,6 +199,27 @@ def final_hidden(model: Any) -> Iterator[Slot]:
         yield slot
     finally:
         handle.remove()
+
+
+@contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """Run without gradients and dropout; every module's own mode is put back afterwards."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def adapter_off(model: Any) -> AbstractContextManager[Any]:
+    """Switch a PEFT adapter off inside the context; nothing happens to a model without one."""
+    if hasattr(model, "disable_adapter") and hasattr(model, "peft_config"):
+        switched: AbstractContextManager[Any] = model.disable_adapter()
+        return switched
+    return nullcontext()
 
 
 def _raw_head(inner: Any) -> nn.Module:

@@ -1,0 +1,195 @@
+"""Greedy decoding in which finished rows leave the batch."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from efface.models.hooks import unwrap
+from efface.models.scoring import accepts_logits_to_keep, position_ids
+
+__all__ = ["DecodingRow", "greedy_decode", "tolerates_left_padding"]
+
+
+@dataclass
+class DecodingRow:
+    """One prompt and what has been written after it.
+
+    Attributes:
+        prompt: Prompt tokens.
+        max_new_tokens: Longest continuation.
+        is_done: Looks at the tokens so far and says whether a stop string has come up; None when there is none to look for.
+        tokens: The continuation, without EOS.
+    """
+
+    prompt: tuple[int, ...]
+    max_new_tokens: int
+    is_done: Callable[[list[int]], bool] | None = None
+    tokens: list[int] = field(default_factory=list)
+
+    def take(self, token: int, eos: frozenset[int]) -> bool:
+        """Add a token; return whether the row is finished."""
+        if token in eos:
+            return True
+        self.tokens.append(token)
+        if len(self.tokens) >= self.max_new_tokens:
+            return True
+        return self.is_done is not None and self.is_done(self.tokens)
+
+
+@dataclass
+class _State:
+    rows: list[DecodingRow]
+    cache: Any
+    mask: Tensor
+    next_tokens: Tensor
+
+    def keep(self, indices: list[int]) -> None:
+        chosen = torch.tensor(indices, device=self.mask.device)
+        self.rows = [self.rows[i] for i in indices]
+        self.mask = self.mask[chosen]
+        self.next_tokens = self.next_tokens[chosen]
+        self.cache.reorder_cache(chosen)  # an index selection: it may also drop rows
+
+
+def greedy_decode(
+    model: Any,
+    rows: Sequence[DecodingRow],
+    *,
+    eos: frozenset[int],
+    pad_id: int,
+    hidden_ids: frozenset[int] = frozenset(),
+    on_forward: Callable[[int, int], None] | None = None,
+) -> None:
+    """Continue every row greedily, in place.
+
+    Args:
+        model: A causal language model in evaluation mode, on the device to use.
+        rows: Prompts; padded on the left where they differ in length.
+        eos: Tokens that end a row.
+        pad_id: Filler.
+        hidden_ids: Tokens the attention mask hides wherever they stand (published masks made from ``ids != pad``).
+        on_forward: Told of every forward pass: (tokens, padded tokens).
+    """
+    device = next(model.parameters()).device
+    live = [row for row in rows if row.max_new_tokens > 0]
+    if not live:
+        return
+    input_ids, mask = _left_pad([row.prompt for row in live], pad_id, device)
+    real = int(mask.sum())
+    for token in hidden_ids:
+        mask = mask & (input_ids != token)
+    accepted = _accepted_inputs(model)
+    if on_forward:
+        on_forward(real, input_ids.numel())
+    output = model(**_inputs(accepted, input_ids, mask, position_ids(mask), None))
+    state = _State(live, _cache(output), mask, output.logits[:, -1].argmax(-1))
+    if state.cache is None:
+        _decode_without_cache(model, live, eos=eos, pad_id=pad_id, on_forward=on_forward)
+        return
+    while True:
+        tokens = state.next_tokens.tolist()
+        going = [i for i, (row, token) in enumerate(zip(state.rows, tokens, strict=True)) if not row.take(token, eos)]
+        if not going:
+            return
+        if len(going) < len(state.rows):
+            state.keep(going)
+        step = state.next_tokens[:, None]
+        visible = torch.ones_like(step)
+        for token in hidden_ids:
+            visible = visible & (step != token)
+        state.mask = torch.cat([state.mask, visible.to(state.mask.dtype)], dim=1)
+        if on_forward:
+            on_forward(len(state.rows), len(state.rows))
+        output = model(**_inputs(accepted, step, state.mask, position_ids(state.mask)[:, -1:], state.cache))
+        state.cache = _cache(output)
+        state.next_tokens = output.logits[:, -1].argmax(-1)
+
+
+def _decode_without_cache(
+    model: Any,
+    rows: list[DecodingRow],
+    *,
+    eos: frozenset[int],
+    pad_id: int,
+    on_forward: Callable[[int, int], None] | None,
+) -> None:
+    """Run the whole sequence again for each token; right padding, so that it suits every causal model."""
+    device = next(model.parameters()).device
+    live = list(rows)
+    while live:
+        sequences = [(*row.prompt, *row.tokens) for row in live]
+        width = max(map(len, sequences))
+        ids = torch.full((len(live), width), pad_id, dtype=torch.long, device=device)
+        mask = torch.zeros_like(ids)
+        for index, sequence in enumerate(sequences):
+            ids[index, : len(sequence)] = torch.tensor(sequence, device=device)
+            mask[index, : len(sequence)] = 1
+        if on_forward:
+            on_forward(int(mask.sum()), ids.numel())
+        logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        last = torch.tensor([len(sequence) - 1 for sequence in sequences], device=device)
+        tokens = logits[torch.arange(len(live), device=device), last].argmax(-1).tolist()
+        live = [row for row, token in zip(live, tokens, strict=True) if not row.take(token, eos)]
+
+
+def tolerates_left_padding(model: Any, *, vocab_size: int) -> bool:
+    """Whether left padding leaves the model's next-token logits unchanged; tried on a short sequence.
+
+    Recurrent and convolutional layers, and models that take positions from the column, read the padding. Such models are decoded
+    in batches of equal length instead.
+    """
+    device = next(model.parameters()).device
+    ids = torch.arange(8, device=device)[None] * 7 % max(vocab_size - 1, 1) + 1
+    ids = ids.clamp(max=vocab_size - 1)
+    accepted = _accepted_inputs(model)
+    padded = torch.cat([ids[:, :1].expand(1, 5), ids], dim=1)
+    mask = torch.ones_like(padded)
+    mask[:, :5] = 0
+    try:
+        whole = torch.ones_like(ids)
+        plain = model(**_inputs(accepted, ids, whole, position_ids(whole), None)).logits[0, -1].float()
+        shifted = model(**_inputs(accepted, padded, mask, position_ids(mask), None)).logits[0, -1].float()
+    except (RuntimeError, ValueError, TypeError, IndexError):
+        return False
+    share = 1e-3 if plain.dtype == next(model.parameters()).dtype else 0.1  # half precision rounds differently by shape
+    return bool((plain - shifted).abs().max() <= share * plain.std().clamp(min=1e-6))
+
+
+def _accepted_inputs(model: Any) -> frozenset[str]:
+    parameters = inspect.signature(unwrap(model).forward).parameters
+    names = set(parameters)
+    if accepts_logits_to_keep(model):
+        names.add("logits_to_keep")
+    return frozenset(names)
+
+
+def _inputs(accepted: frozenset[str], ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> dict[str, Any]:
+    inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "use_cache": True}
+    if "position_ids" in accepted:
+        inputs["position_ids"] = positions
+    if "logits_to_keep" in accepted:
+        inputs["logits_to_keep"] = 1
+    if cache is not None:
+        inputs["past_key_values"] = cache
+    return inputs
+
+
+def _cache(output: Any) -> Any:
+    cache = getattr(output, "past_key_values", None)
+    return cache if hasattr(cache, "reorder_cache") else None
+
+
+def _left_pad(prompts: list[tuple[int, ...]], pad_id: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    width = max(map(len, prompts))
+    ids = torch.full((len(prompts), width), pad_id, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for index, prompt in enumerate(prompts):
+        ids[index, width - len(prompt) :] = torch.tensor(prompt)
+        mask[index, width - len(prompt) :] = 1
+    return ids.to(device), mask.to(device)
