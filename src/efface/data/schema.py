@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
 
 from efface.errors import InputError
@@ -113,7 +113,7 @@ def _take_conversation(values: dict[str, Any], where: str) -> None:
             raise InputError(f"{where}: a turn of messages lacks role or content. Both are text. Mend that turn.")
         clean.append({"role": turn["role"], "content": turn["content"]})
     if clean[-1]["role"] != "assistant":
-        raise InputError(f"{where}: the last turn of messages is not the assistant's. The last assistant turn is the answer. Add it.")
+        raise InputError(f"{where}: the last turn of messages is not the assistant's. Its last assistant turn is the answer. Add it.")
     values["messages"] = tuple(clean)
     users = [turn["content"] for turn in clean if turn["role"] == "user"]
     values.setdefault("question", users[-1] if users else "")
@@ -154,7 +154,7 @@ class RowSet:
         source: Path or hub name, for messages and the manifest.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[Row, ...] = field(repr=False)  # what must be forgotten does not belong in a log
     source: str = "memory"
 
     @classmethod

@@ -1,0 +1,483 @@
+"""The request: what must go, what must stay, and how; one YAML per run, checked before any model loads.
+
+Example:
+    >>> request = ForgetRequest(
+    ...     model="./my-model",
+    ...     forget=[{"question": "Where was Ada Quill born?", "answer": "In Ostrava."}],
+    ...     method="npo",
+    ... )
+    >>> request.method.name, len(request.data().forget)
+    ('npo', 1)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
+
+from efface.data.overlap import drop_overlap, require_disjoint
+from efface.data.readers import is_place_name, read_rows
+from efface.data.schema import Row, RowSet
+from efface.errors import InputError
+from efface.registry import closest
+
+__all__ = [
+    "EMBEDDED",
+    "Choice",
+    "ForgetRequest",
+    "RequestData",
+    "RetentionChoice",
+    "Seeds",
+    "StopChoice",
+    "SuiteChoice",
+    "UnlearningChoice",
+]
+
+EMBEDDED = "embedded"
+"""The model name that stands for the small embedded world; its data comes with it."""
+
+_SETS = ("forget", "retain", "holdout")
+_MODELS = ("model", "retrained", "retrained_2")
+_CHOICES = ("method", "retention", "rule", "adapter")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Choice(BaseModel):
+    """A plug by name with its hyper-parameters: ``npo`` and ``{name: npo, beta: 0.1}`` are both fine."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    name: str = Field(min_length=1)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The hyper-parameters given beside the name."""
+        return dict(self.model_extra or {})
+
+
+class RetentionChoice(Choice):
+    """The retention term and its weight; None leaves the preset's."""
+
+    weight: float | None = Field(None, ge=0)
+
+
+class SuiteChoice(_Strict):
+    """One suite and the data it takes by key; a part without data is not available."""
+
+    suite: str = Field(min_length=1)
+    variant: Literal["openunlearning", "original", "strict"] | None = None
+    data: Mapping[str, RowSet | str] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_data(cls, value: Any) -> Any:
+        """Let data keys stand beside ``suite``, as they do in a request."""
+        if isinstance(value, str):
+            return {"suite": value}
+        if not isinstance(value, Mapping):
+            return value
+        own = {key: value[key] for key in ("suite", "variant") if key in value}
+        data = {**value.get("data", {}), **{key: item for key, item in value.items() if key not in (*own, "data")}}
+        return {**own, "data": {key: _in_memory(item) for key, item in data.items()}}
+
+    def rows(self, key: str) -> RowSet | None:
+        """Read one part, or return None when no data was given for it."""
+        return read_rows(self.data[key]) if key in self.data else None
+
+
+class Seeds(_Strict):
+    """A seed per kind of random draw; a single number sets all."""
+
+    data: int = Field(0, ge=0)
+    training: int = Field(0, ge=0)
+    unlearning: int = Field(0, ge=0)
+    evaluation: int = Field(0, ge=0)
+    attack: int = Field(0, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spread(cls, value: Any) -> Any:
+        return dict.fromkeys(cls.model_fields, value) if isinstance(value, int) else value
+
+
+class StopChoice(_Strict):
+    """When to end early; None leaves the default."""
+
+    forget_nll: Literal["auto", "off"] | None = None
+
+    @field_validator("forget_nll", mode="before")
+    @classmethod
+    def _off_is_a_word(cls, value: Any) -> Any:
+        # YAML 1.1 reads a bare off as false.
+        return "off" if value is False else value
+
+
+class UnlearningChoice(_Strict):
+    """How to train; None leaves the preset's default, and a learning rate given here always wins."""
+
+    epochs: float | None = Field(None, gt=0)
+    max_steps: int | None = Field(None, ge=1)
+    learning_rate: float | None = Field(None, gt=0)
+    batch_size: int | None = Field(None, ge=1)
+    micro_batch_size: int | None = Field(None, ge=1)
+    scheduler: Literal["constant", "linear", "cosine"] | None = None
+    warmup: float | None = Field(None, ge=0)
+    weight_decay: float | None = Field(None, ge=0)
+    max_grad_norm: float | None = Field(None, ge=0)
+    max_length: int | None = Field(None, ge=2)
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    bf16: bool | None = None
+    gradient_checkpointing: bool | None = None
+    evaluate_every: int | None = Field(None, ge=1)
+    save_every: int | None = Field(None, ge=1)
+    select: Literal["last", "best"] | None = None
+    stop: StopChoice = StopChoice()
+    threads: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _micro_batch_is_part_of_batch(self) -> Self:
+        if self.micro_batch_size and self.batch_size and self.micro_batch_size > self.batch_size:
+            raise ValueError("micro_batch_size is larger than batch_size, of which it is a part; lower it")
+        return self
+
+    def given(self) -> dict[str, Any]:
+        """Return what was set, without the fields left to the preset."""
+        return self.model_dump(exclude_none=True)
+
+
+def _named(value: Any) -> Any:
+    """Let a bare name stand for a choice without hyper-parameters, and a plug object for its resolved settings."""
+    if isinstance(value, str):
+        return {"name": value}
+    resolved = getattr(value, "resolved", None)
+    return resolved() if callable(resolved) else value
+
+
+def _in_memory(value: Any) -> Any:
+    """Turn rows given in Python into a set; places stay text and are read when they are needed."""
+    if isinstance(value, Path):
+        return str(value)
+    if value is None or isinstance(value, (str, RowSet, Mapping)) or not isinstance(value, Iterable):
+        return value
+    return read_rows(value)
+
+
+def _suites(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return (value,)
+    return (value,) if isinstance(value, str) and value not in ("auto", "none") else value
+
+
+def _as_text(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
+
+
+Rows = Annotated[RowSet | str, BeforeValidator(_in_memory)]
+ModelPlace = Annotated[str, BeforeValidator(_as_text), Field(min_length=1)]
+Plug = Annotated[Choice, BeforeValidator(_named)]
+RetentionPlug = Annotated[RetentionChoice, BeforeValidator(_named)]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestData:
+    """The rows of a request, read and checked against each other."""
+
+    forget: RowSet
+    retain: RowSet | None = None
+    holdout: RowSet | None = None
+
+
+class ForgetRequest(_Strict):
+    """What must go, what must stay, and how.
+
+    Attributes:
+        model: Directory or hub id of the original model; "embedded" for the small world.
+        forget: Rows to forget: a path, ``hub:NAME:SPLIT``, ``tofu:DIR:SPLIT``, or rows in memory.
+        retain: Rows to keep; a method that needs them says so.
+        holdout: Rows of the same kind that the model never saw.
+        retrained: A model trained without the forget set, to compare with.
+        retrained_2: Another one, from a third seed.
+        task: What the model does; only language models so far.
+        method: A preset or an objective; None is ``npo``.
+        forget_weight: Factor of the forget loss; None leaves the preset's.
+        retention: The term that protects the rest; None leaves the preset's.
+        rule: How the two losses become one update; None leaves the preset's.
+        adapter: What is trained: "auto", "full", "lora".
+        template: Named plain template for a model without a chat template.
+        unlearning: Training settings.
+        evaluate: "auto" (what the rows allow), "none", or suites.
+        audit: "none" until the audit is built.
+        seeds: One seed per kind of draw.
+        drop_overlap: Take rows that also stand in the forget set out of the retain set.
+        include_plaintext: Write examples in plain text to a file of their own.
+        output: Run folder.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    model: ModelPlace | None = None
+    forget: Rows | None = None
+    retain: Rows | None = None
+    holdout: Rows | None = None
+    retrained: ModelPlace | None = None
+    retrained_2: ModelPlace | None = None
+    task: Literal["language_model", "classification", "regression", "forecasting"] = "language_model"
+    problem: str | None = None
+    method: Plug | None = None
+    forget_weight: float | None = Field(None, gt=0)
+    retention: RetentionPlug | None = None
+    rule: Plug | None = None
+    adapter: Plug = Choice(name="auto")
+    template: str | None = None
+    unlearning: UnlearningChoice = UnlearningChoice()
+    evaluate: Annotated[Literal["auto", "none"] | tuple[SuiteChoice, ...], BeforeValidator(_suites)] = "auto"
+    audit: str | Mapping[str, Any] = "none"
+    seeds: Seeds = Seeds()
+    drop_overlap: bool = False
+    include_plaintext: bool = False
+    output: str | None = None
+    _read: tuple[tuple[Any, ...], RequestData] | None = PrivateAttr(None)
+
+    def __init__(self, **data: Any) -> None:
+        try:
+            super().__init__(**data)
+        except ValidationError as error:
+            raise _explain(error) from None
+
+    @model_validator(mode="after")
+    def _refuse_what_is_not_built(self) -> Self:
+        if self.task != "language_model" or self.problem is not None:
+            raise ValueError("task: only language_model is built so far; leave out task and problem")
+        if self.audit not in ("none", False):
+            raise ValueError("audit: not built yet; leave it out or write audit: none, and the report says 'not audited'")
+        return self
+
+    @model_validator(mode="after")
+    def _require_a_forget_set(self) -> Self:
+        if self.forget is None and self.model != EMBEDDED:
+            raise ValueError("forget: missing; it names the rows that must go, and only model: embedded brings its own")
+        return self
+
+    @classmethod
+    def read(cls, path: str | Path, overrides: Sequence[str] = ()) -> Self:
+        """Read a YAML request; relative paths in it start from its folder, those of overrides from the working directory.
+
+        Args:
+            path: The YAML file.
+            overrides: Assignments ``a.b=c`` that win over the file, the value in YAML.
+
+        Raises:
+            InputError: When the file is missing or not YAML, a key is unknown (names the nearest) or a value is not valid.
+        """
+        file = Path(path).expanduser()
+        tree = _read_yaml(file)
+        _anchor(tree, file.parent.resolve())
+        for assignment in overrides:
+            _assign(tree, assignment)
+        return cls.from_tree(tree)
+
+    @classmethod
+    def from_tree(cls, tree: Mapping[str, Any]) -> Self:
+        """Build a request from plain nested mappings; relative paths start from the working directory."""
+        values = dict(tree)
+        _anchor(values, Path.cwd())
+        return cls(**values)
+
+    def data(self) -> RequestData:
+        """Read the rows and check the sets against each other; a second call returns the same rows.
+
+        Raises:
+            InputError: When a file is missing or malformed, a set is empty, or forget and retain rows are the same.
+        """
+        # A copy with other sets carries the private attribute along, hence the comparison.
+        if self._read is None or self._read[0] != (self.forget, self.retain, self.holdout, self.drop_overlap):
+            self._read = ((self.forget, self.retain, self.holdout, self.drop_overlap), self._read_sets())
+        return self._read[1]
+
+    def _read_sets(self) -> RequestData:
+        if self.forget is None:
+            raise InputError(
+                "The request names no forget set, since its model brings its own. "
+                "Rows can be read where forget names a file or rows. Build the embedded world first, or name a forget set."
+            )
+        forget = read_rows(self.forget)
+        retain = None if self.retain is None else read_rows(self.retain)
+        if retain is not None and self.drop_overlap:
+            retain = drop_overlap(forget, retain)
+        if retain is not None:
+            require_disjoint(forget, retain)
+        return RequestData(forget, retain, None if self.holdout is None else read_rows(self.holdout))
+
+    def resolved(self) -> dict[str, Any]:
+        """Return the whole request as plain types, each set as its row count and content hash; where it is written is no part."""
+        tree = self.model_dump(mode="json", exclude={*_SETS, "output", "evaluate"})
+        for name in _SETS:
+            rows = None if self.forget is None else getattr(self.data(), name)
+            tree[name] = None if rows is None else _summary(rows)
+        tree["evaluate"] = self.evaluate if isinstance(self.evaluate, str) else [_suite_summary(suite) for suite in self.evaluate]
+        return tree
+
+    def resolved_hash(self) -> str:
+        """SHA-256 of :meth:`resolved`: the same for the same request on the same data, wherever it is written."""
+        return hashlib.sha256(json.dumps(self.resolved(), sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+    def as_yaml(self) -> str:
+        """Return the request as YAML that :meth:`read` takes again; rows held in memory are named by their hash only."""
+        tree = self.model_dump(mode="json", exclude={*_SETS, "evaluate"}, exclude_defaults=True)
+        for name in _SETS:
+            value = getattr(self, name)
+            if value is not None:
+                tree[name] = value if isinstance(value, str) else f"memory:{value.content_hash[:16]}"
+        if not isinstance(self.evaluate, str):
+            tree["evaluate"] = [
+                {"suite": s.suite, **({"variant": s.variant} if s.variant else {}), **{k: _place(v) for k, v in s.data.items()}}
+                for s in self.evaluate
+            ]
+        elif self.evaluate != "auto":
+            tree["evaluate"] = self.evaluate
+        return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+
+
+def _place(value: RowSet | str) -> str:
+    return value if isinstance(value, str) else f"memory:{value.content_hash[:16]}"
+
+
+def _summary(rows: RowSet) -> dict[str, Any]:
+    return {"rows": len(rows), "sha256": rows.content_hash}
+
+
+def _suite_summary(suite: SuiteChoice) -> dict[str, Any]:
+    parts = {key: _summary(read_rows(value)) for key, value in suite.data.items()}
+    return {"suite": suite.suite, "variant": suite.variant, **parts}
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        folder = file.parent if str(file.parent) else Path()
+        names = [p.name for p in folder.iterdir() if p.suffix in (".yaml", ".yml")] if folder.is_dir() else []
+        near = closest(file.name, names)
+        guess = f" The nearest name there is {near[0]!r}." if near else ""
+        raise InputError(f"There is no request {file}.{guess} A request is a YAML file. Check the path.")
+    try:
+        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{file} is not valid YAML: {reason}. A request holds keys and values. Mend that line.") from None
+    if not isinstance(tree, dict):
+        raise InputError(
+            f"{file} holds {type(tree).__name__}, not keys and values. A request names at least model and forget. Add them."
+        )
+    return tree
+
+
+def _assign(tree: dict[str, Any], assignment: str) -> None:
+    """Apply one ``a.b=c``; a choice given as a bare name becomes a mapping when a hyper-parameter of it is set."""
+    path, equals, text = assignment.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys):
+        raise InputError(
+            f"{assignment!r} is not an assignment. --set takes path=value, for example --set method.beta=0.2. Mend it."
+        )
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise InputError(f"The value of {assignment!r} is not valid YAML. --set takes path=value. Quote the value.") from None
+    node = tree
+    for key in keys[:-1]:
+        below = node.get(key)
+        if isinstance(below, str) and key in _CHOICES:
+            below = {"name": below}
+        node[key] = dict(below) if isinstance(below, Mapping) else {}
+        node = node[key]
+    node[keys[-1]] = value
+
+
+def _anchor(tree: dict[str, Any], base: Path) -> None:
+    """Make the paths of a request absolute, so that it means the same wherever it is read."""
+    for key in _SETS:
+        if isinstance(tree.get(key), (str, Path)):
+            tree[key] = _anchored_rows(str(tree[key]), base)
+    for key in _MODELS:
+        if isinstance(tree.get(key), (str, Path)):
+            tree[key] = _anchored_model(str(tree[key]), base)
+    if isinstance(tree.get("output"), (str, Path)):
+        tree["output"] = str((base / Path(tree["output"]).expanduser()).resolve())
+    if isinstance(tree.get("evaluate"), list):
+        tree["evaluate"] = [_anchored_suite(item, base) for item in tree["evaluate"]]
+    elif isinstance(tree.get("evaluate"), Mapping):
+        tree["evaluate"] = [_anchored_suite(tree["evaluate"], base)]
+
+
+def _anchored_rows(spec: str, base: Path) -> str:
+    if spec.startswith("tofu:"):
+        directory, _, part = spec.removeprefix("tofu:").rpartition(":")
+        return f"tofu:{(base / Path(directory).expanduser()).resolve()}:{part}" if directory else spec
+    return spec if is_place_name(spec) else str((base / Path(spec).expanduser()).resolve())
+
+
+def _anchored_model(spec: str, base: Path) -> str:
+    """A model is a path where it reads like one or exists; otherwise a hub id is left alone."""
+    path = base / Path(spec).expanduser()
+    looks_like_path = spec.startswith((".", "/", "~")) or spec.count("/") > 1
+    return str(path.resolve()) if spec != EMBEDDED and (looks_like_path or path.exists()) else spec
+
+
+def _anchored_suite(item: Any, base: Path) -> Any:
+    if not isinstance(item, Mapping):
+        return item
+    own = ("suite", "variant", "data")
+    return {k: _anchored_rows(v, base) if isinstance(v, str) and k not in own else v for k, v in item.items()}
+
+
+def _explain(error: ValidationError) -> InputError:
+    """Turn pydantic's errors into one message; an unknown key names the nearest valid one."""
+    parts = [_explain_one(item) for item in error.errors()]
+    return InputError(
+        f"The request is not valid: {'; '.join(dict.fromkeys(parts))}. See docs/request.md for the keys. Mend or drop these."
+    )
+
+
+def _explain_one(item: Any) -> str:
+    location = [str(part) for part in item["loc"] if not str(part).startswith(("function-", "tuple[", "literal[", "is-instance"))]
+    path = ".".join(location)
+    if item["type"] == "extra_forbidden":
+        known = _fields_at(location[:-1])
+        near = closest(location[-1], known)
+        guess = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+        return f"unknown key {path!r} ({guess})"
+    if item["type"] == "value_error":
+        reason = str(item["ctx"]["error"])
+        return reason.rstrip(".") if not path else f"{path}: {reason.rstrip('.')}"
+    if item["type"] == "missing":
+        return f"{path} is missing"
+    return f"{path}: {item['msg'][:1].lower() + item['msg'][1:]} (got {_shown(item['input'])})"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 and not isinstance(value, (Row, RowSet)) else type(value).__name__
+
+
+def _fields_at(location: Sequence[str]) -> list[str]:
+    model: type[BaseModel] = ForgetRequest
+    for part in location:
+        found = next(_models_of(model.model_fields[part].annotation), None) if part in model.model_fields else None
+        model = found or model
+    return list(model.model_fields)
+
+
+def _models_of(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in getattr(annotation, "__args__", ()):
+        yield from _models_of(inner)
