@@ -13,10 +13,11 @@ from enum import StrEnum
 from typing import Any, ClassVar, Literal, Protocol, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from efface.errors import InputError
+from efface.models.reference import ReferenceKind
 from efface.models.scoring import AnswerScores
 from efface.results import Intention
 
@@ -30,6 +31,7 @@ __all__ = [
     "ReferenceKind",
     "ReferenceLookup",
     "Retention",
+    "RetentionConfig",
     "UpdateRule",
 ]
 
@@ -46,14 +48,6 @@ class Need(StrEnum):
     GRADIENTS = "gradients"
     GENERATION = "generation"
     WEIGHTS = "weights"
-
-
-class ReferenceKind(StrEnum):
-    """What is kept of the reference model, once per sequence."""
-
-    SEQUENCE_LOGP = "sequence_logp"  # summed log-probability of the answer, one number
-    FINAL_HIDDEN = "final_hidden"  # final hidden state per answer token, d numbers; logits through a frozen head
-    ACTIVATIONS = "activations"  # one layer's activations per answer token, d numbers
 
 
 class ReferenceLookup(Protocol):
@@ -186,10 +180,25 @@ class Objective(Plug):
         """Return the forget loss of one batch; reductions go through the scores' ``token_mean`` and ``row_mean``."""
 
 
+class RetentionConfig(MethodConfig):
+    """What every retention term has."""
+
+    weight: float = Field(1.0, ge=0, description="Factor of the retain loss (alpha in the field's code).")
+
+
 class Retention(Plug):
-    """A term on the retain rows that protects the rest of the model."""
+    """A term on the retain rows that protects the rest of the model; ``NLL(1.0)`` is ``NLL(weight=1.0)``."""
 
     needs: ClassVar[frozenset[Need]] = frozenset({Need.RETAIN_SET})
+    Config: ClassVar[type[MethodConfig]] = RetentionConfig
+
+    def __init__(self, weight: float | None = None, **hyperparameters: Any) -> None:
+        super().__init__(**({} if weight is None else {"weight": weight}), **hyperparameters)
+
+    @property
+    def weight(self) -> float:
+        """Factor of the retain loss; 1 where the term has no such setting."""
+        return float(getattr(self.config, "weight", 1.0))
 
     @property
     def positions(self) -> Literal["answer", "all", "dense"]:

@@ -1,0 +1,1 @@
+"""What is trained: full weights or LoRA, and how to choose between them."""

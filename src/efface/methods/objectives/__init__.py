@@ -1,0 +1,1 @@
+"""Forget losses for language models, one file each."""

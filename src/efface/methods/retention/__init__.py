@@ -1,0 +1,1 @@
+"""Retention terms: what protects the rest of the model, one file each."""
