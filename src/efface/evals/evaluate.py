@@ -1,0 +1,144 @@
+"""The verb: one measuring pass over the items of all suites, then every metric."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from efface.errors import InputError
+from efface.evals.measure import Measured, measure
+from efface.evals.metrics.base import ALL_VARIANTS, Variant
+from efface.evals.suites.base import Plan, Suite
+from efface.evals.suites.data import SuiteData
+from efface.registry import SUITES
+from efface.results import Metric, Results
+
+if TYPE_CHECKING:
+    from efface.models.protocol import LanguageModel, Progress
+
+__all__ = ["evaluate", "evaluate_all"]
+
+_LOG = logging.getLogger(__name__)
+
+
+def evaluate(
+    model: LanguageModel,
+    *,
+    data: SuiteData,
+    suite: str | Suite = "auto",
+    against: Results | None = None,
+    role: str = "unlearned",
+    seed: int = 0,
+    variant: Variant = "strict",
+    max_new_tokens: int | None = None,
+    cache: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Results:
+    """Measure a model and return every figure of a suite with its interval.
+
+    Args:
+        model: Anything that speaks the two verbs; one that cannot score gets the figures of its texts only.
+        data: The sets.
+        suite: Name of a registered suite, or one of your own.
+        against: Results of the retrained model on the same data, for forget quality, privacy leakage and the reference attack.
+        role: What the model is called in the results.
+        seed: Seed of the bootstraps.
+        variant: Which published definitions to follow. A local model is then also encoded as that code does.
+        max_new_tokens: Longest generated answer; None takes the suite's.
+        cache: Folder in which measured rows are kept; what is there is not measured again.
+        progress: Called with (items done, items to do).
+
+    Raises:
+        InputError: When a set is empty, the variant or suite unknown, or ``against`` was made with other rows.
+    """
+    found = evaluate_all(
+        model,
+        suites=[suite],
+        data=data,
+        against=None if against is None else {against.suite: against},
+        role=role,
+        seed=seed,
+        variant=variant,
+        max_new_tokens=max_new_tokens,
+        cache=cache,
+        progress=progress,
+    )
+    return next(iter(found.values()))
+
+
+def evaluate_all(
+    model: LanguageModel,
+    *,
+    suites: Sequence[str | Suite],
+    data: SuiteData,
+    against: dict[str, Results] | None = None,
+    role: str = "unlearned",
+    seed: int = 0,
+    variant: Variant = "strict",
+    max_new_tokens: int | None = None,
+    cache: str | Path | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Results]:
+    """Measure a model once for several suites; arguments as in :func:`evaluate`, results by suite name."""
+    if variant not in ALL_VARIANTS:
+        raise InputError(f"There is no variant {variant!r}. Known: {', '.join(ALL_VARIANTS)}. Choose one of them.")
+    chosen = [suite if isinstance(suite, Suite) else cast("Suite", SUITES.get(suite)()) for suite in suites]
+    plans = [suite.plan(data, max_new_tokens=max_new_tokens) for suite in chosen]
+    measured = measure(
+        _encoded_as(model, variant),
+        (item for plan in plans for item in plan.score_items()),
+        (item for plan in plans for item in plan.generate_items()),
+        cache=cache,
+        progress=progress,
+    )
+    found = {}
+    for suite, plan in zip(chosen, plans, strict=True):
+        reference = (against or {}).get(suite.name) or next(iter((against or {}).values()), None)
+        found[suite.name] = _results(suite, plan, measured, variant=variant, seed=seed, against=reference, role=role)
+    return found
+
+
+def _encoded_as(model: Any, variant: Variant) -> Any:
+    """Return the model with the variant's way of making tokens, where it has one (remote and guarded models have not)."""
+    switch = getattr(model, "with_variant", None)
+    if switch is None or variant == getattr(model, "variant", "strict"):
+        return model
+    return switch(variant)
+
+
+def _results(
+    suite: Suite, plan: Plan, measured: Measured, *, variant: Variant, seed: int, against: Results | None, role: str
+) -> Results:
+    started = time.perf_counter()
+    metrics = suite.compute(plan, measured, variant=variant, seed=seed, against=against)
+    cost = measured.counts.as_dict() | {"seconds_metrics": time.perf_counter() - started}
+    return Results(
+        role=role,
+        suite=suite.name,
+        metrics=metrics,
+        fingerprint=measured.fingerprint,
+        examples=suite.examples(plan, measured),
+        cost=cost,
+        notes=_notes(metrics, plan, variant),
+    )
+
+
+def _notes(metrics: dict[str, Metric], plan: Plan, variant: Variant) -> tuple[str, ...]:
+    notes = [f"Definitions: {variant}."]
+    missing = [key for key in ("retain", "holdout") if key not in plan.views]
+    if missing:
+        notes.append(f"Not given: {' and '.join(missing)} set; its figures are left out.")
+    by_reason: dict[str, list[str]] = {}
+    for name, metric in metrics.items():
+        if metric.value is None:
+            by_reason.setdefault(metric.reason, []).append(name)
+    notes += [f"Not available: {', '.join(names)} ({reason})." for reason, names in by_reason.items()]
+    if all(row.entity == row.id for row in plan.data.forget):
+        notes.append("The forget rows name no entities: intervals resample rows and are too narrow if rows depend on each other.")
+    few = len({row.entity for row in plan.data.forget})
+    if few < 10:
+        notes.append(f"n entities = {few} in the forget set: its intervals are not meaningful.")
+    return tuple(notes)

@@ -1,0 +1,1 @@
+"""Suites: which items a benchmark needs of a model, and which metrics it makes of them."""

@@ -1,0 +1,272 @@
+"""Figures over several sets or several models: forget quality, membership, privacy leakage, utility."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from efface.data.schema import Row
+from efface.errors import InputError
+from efface.evals.metrics.base import Definition, TokenMetric, Variant
+from efface.evals.metrics.membership import MIN_K, MembershipReference, PrivLeak, RelDiff, privleak, rel_diff
+from efface.evals.metrics.truth_ratio import (
+    MODEL_UTILITY_PARTS,
+    WORLD_UTILITY_PARTS,
+    ForgetQuality,
+    ModelUtility,
+    WorldUtility,
+    forget_quality,
+    model_utility,
+)
+from efface.evals.suites.sets import Context
+from efface.evals.summary import broken_rows, not_available
+from efface.registry import METRICS
+from efface.results import Interval, Metric, Results
+from efface.stats import auc, auc_interval, bootstrap_replicates, ks_interval, tpr_at_fpr
+
+__all__ = ["ATTACKS", "forget_quality_metric", "membership_metrics", "utility_metric"]
+
+ATTACKS = ("mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_plus_plus")
+_NO_REFERENCE = "needs results of the retrained model on the same rows"
+_STATISTIC = "forget_log_truth_ratio"
+
+
+def forget_quality_metric(metrics: Mapping[str, Metric], context: Context, against: Results | None) -> Metric:
+    """Compare the truth ratios of this model with the retrained one's.
+
+    Raises:
+        InputError: When the retrained results were made with other rows, answers or another variant.
+    """
+    ours = metrics[_STATISTIC]
+    missing = _missing_reference(ours, against, _STATISTIC)
+    if missing or against is None:
+        return not_available("forget_quality", ForgetQuality.aim, context.variant, missing)
+    theirs = against.metrics[_STATISTIC]
+    _require_same(ours, theirs, against)
+    rows = context.views["forget"].rows
+    for metric, whose in ((ours, "this model"), (theirs, "the retrained model")):
+        if metric.value is None:
+            return not_available("forget_quality", ForgetQuality.aim, context.variant, f"truth ratios of {whose}: {metric.reason}")
+    pairs = [
+        (mine, other, row.entity) for mine, other, row in zip(ours.per_item, theirs.per_item, rows, strict=True) if mine is not None
+    ]
+    if any(other is None for _, other, _ in pairs):
+        return not_available("forget_quality", ForgetQuality.aim, context.variant, "the retrained model has no truth ratio on some rows")
+    mine = [float(pair[0]) for pair in pairs]
+    other = [float(pair[1]) for pair in pairs if pair[1] is not None]
+    entities = [pair[2] for pair in pairs]
+    test = forget_quality(mine, other)
+    interval = ks_interval(mine, other, (entities, entities), paired=True, seed=context.seed)
+    shift = float(np.median(mine) - np.median(other))
+    return Metric(
+        "forget_quality",
+        test.p_value,
+        ForgetQuality.aim,
+        context.variant,
+        n=test.n1,
+        n_skipped=ours.n_skipped,
+        details={
+            "ks_d": test.statistic,
+            "ks_d_low": interval.low if interval else None,
+            "ks_d_high": interval.high if interval else None,
+            "n_retrained": float(test.n2),
+            "log10_p": test.log10_p,
+            "log10_p_floor": test.log10_floor,
+            "median_shift": shift,
+            "direction": _direction(shift),
+        },
+    )
+
+
+def _direction(shift: float) -> str:
+    if shift == 0:
+        return "no shift against the retrained model"
+    if shift < 0:
+        return "right answers are preferred more than by the retrained model (knowledge left)"
+    return "right answers are preferred less than by the retrained model (over-forgotten)"
+
+
+def _missing_reference(ours: Metric, against: Results | None, name: str) -> str:
+    if not ours.per_item:
+        return ours.reason
+    if against is None:
+        return _NO_REFERENCE
+    return "" if name in against.metrics else f"the retrained results hold no {name}: measure them with this suite"
+
+
+def _require_same(ours: Metric, theirs: Metric, against: Results) -> None:
+    if not theirs.per_item and theirs.value is None:
+        return
+    same = ours.item_ids == theirs.item_ids and ours.details.get("items_sha256") == theirs.details.get("items_sha256")
+    if not same:
+        raise InputError(
+            f"The results of the {against.role} model were made with other forget rows ({len(theirs.item_ids)} against "
+            f"{len(ours.item_ids)}, or other answers). Two models are compared on the same rows only. Evaluate that model on this data."
+        )
+    if ours.variant != theirs.variant:
+        raise InputError(
+            f"The results of the {against.role} model follow the {theirs.variant!r} definitions, these the {ours.variant!r} ones. "
+            "Two models are compared in one variant only. Evaluate that model with the same variant."
+        )
+
+
+def membership_metrics(metrics: Mapping[str, Metric], context: Context, against: Results | None) -> dict[str, Metric]:
+    """Compute every membership figure of forget against holdout rows."""
+    if "holdout" not in context.views or context.measured.not_scored:
+        reason = context.measured.not_scored or "no holdout set"
+        names = [*ATTACKS, "mia_reference", "privleak", "rel_diff_min_k"]
+        return {name: not_available(name, METRICS.get(name).aim, context.variant, reason) for name in names}
+    found: dict[str, Metric] = {}
+    for name in ATTACKS:
+        definition = METRICS.get(name)
+        found[name] = _attack(name, definition, _scores(definition, "forget", context), _scores(definition, "holdout", context), context)
+    found["mia_reference"] = _reference_attack(metrics, context, against)
+    rule: tuple[tuple[type[Definition], Callable[..., float | None]], ...] = ((PrivLeak, privleak), (RelDiff, rel_diff))
+    for leak, formula in rule:
+        found[leak.name] = _relative(leak, formula, found["mia_min_k"], context.variant, against)
+    return found
+
+
+def _scores(definition: type[TokenMetric], key: str, context: Context) -> list[float | None]:
+    return [definition.item(context.measured.row(item), variant=context.variant) for item in context.views[key].answers]
+
+
+def _attack(
+    name: str, definition: type[Definition], forget: Sequence[float | None], holdout: Sequence[float | None], context: Context
+) -> Metric:
+    rows = {key: context.views[key].rows for key in ("forget", "holdout")}
+    broken = broken_rows(forget, rows["forget"]) or broken_rows(holdout, rows["holdout"])
+    if broken:
+        return not_available(name, definition.aim, context.variant, broken)
+    sides: list[list[float]] = []
+    clusters: list[list[str]] = []
+    for values, key in ((forget, "forget"), (holdout, "holdout")):
+        kept: list[tuple[float, Row]] = [(v, row) for v, row in zip(values, rows[key], strict=True) if v is not None]
+        sides.append([value for value, _ in kept])
+        clusters.append([row.entity for _, row in kept])
+    if not all(sides):
+        return not_available(name, definition.aim, context.variant, "no row with a valid score on one side")
+    return Metric(
+        name,
+        auc(sides[0], sides[1]),
+        definition.aim,
+        context.variant,
+        interval=auc_interval(sides[0], sides[1], (clusters[0], clusters[1]), seed=context.seed),
+        n=len(sides[0]) + len(sides[1]),
+        n_skipped=len(forget) + len(holdout) - len(sides[0]) - len(sides[1]),
+        details={
+            # A member is called where the score is low: the holdout rows are the negatives of that test.
+            "tpr_at_fpr_1_percent": tpr_at_fpr([-v for v in sides[1]], [-v for v in sides[0]]),
+            "n_forget": float(len(sides[0])),
+            "n_holdout": float(len(sides[1])),
+            "mean_forget": float(np.mean(sides[0])),
+            "mean_holdout": float(np.mean(sides[1])),
+        },
+        per_item=tuple(forget),
+        item_ids=tuple(row.id for row in rows["forget"]),
+    )
+
+
+def _reference_attack(metrics: Mapping[str, Metric], context: Context, against: Results | None) -> Metric:
+    differences: list[list[float | None]] = []
+    for key in ("forget", "holdout"):
+        ours = metrics[f"{key}_nll"]
+        theirs = against.metrics.get(f"{key}_nll") if against is not None else None
+        if theirs is None or not theirs.per_item:
+            return not_available("mia_reference", MembershipReference.aim, context.variant, _NO_REFERENCE)
+        if ours.item_ids != theirs.item_ids:
+            raise InputError(
+                f"The results of the retrained model were made with other {key} rows. Two models are compared on the same rows only. "
+                "Evaluate that model on this data."
+            )
+        pairs = zip(ours.per_item, theirs.per_item, strict=True)
+        differences.append([None if a is None or b is None else a - b for a, b in pairs])
+    return _attack("mia_reference", MembershipReference, differences[0], differences[1], context)
+
+
+def _relative(
+    definition: type[Definition],
+    formula: Callable[..., float | None],
+    attack: Metric,
+    variant: Variant,
+    against: Results | None,
+) -> Metric:
+    name = definition.name
+    if attack.value is None:
+        return not_available(name, definition.aim, variant, attack.reason)
+    reference = against.value("mia_min_k") if against is not None else None
+    value = formula(attack.value, reference, variant=variant)
+    if value is None:
+        return not_available(name, definition.aim, variant, _NO_REFERENCE if reference is None else "the retrained model's AUC is 1")
+    interval = None
+    if attack.interval is not None:
+        ends = [formula(end, reference, variant=variant) for end in (attack.interval.low, attack.interval.high)]
+        valid = sorted(end for end in ends if end is not None)
+        interval = replace(attack.interval, low=valid[0], high=valid[-1])
+    return Metric(
+        name,
+        value,
+        definition.aim,
+        variant,
+        interval=interval,
+        n=attack.n,
+        n_skipped=attack.n_skipped,
+        reason="" if reference is not None else "without a retrained model its AUC is taken to be 0.5",
+        details={"auc": attack.value, "auc_retrained": reference, "k": MIN_K},
+    )
+
+
+def utility_metric(
+    kind: Literal["model_utility", "world_utility"], metrics: Mapping[str, Metric], context: Context
+) -> Metric:
+    """Put the parts of a utility together; without one of them it is not available."""
+    definition: type[Definition] = ModelUtility if kind == "model_utility" else WorldUtility
+    names = MODEL_UTILITY_PARTS if kind == "model_utility" else WORLD_UTILITY_PARTS
+    missing = [name for name in names if name not in metrics or metrics[name].value is None]
+    if missing:
+        return not_available(kind, definition.aim, context.variant, f"needs {', '.join(missing)}")
+    parts = [metrics[name] for name in names]
+    value = model_utility([float(part.value or 0.0) for part in parts], variant=context.variant)
+    if math.isnan(value):
+        return not_available(kind, definition.aim, context.variant, "a part is negative or not a number")
+    return Metric(
+        kind,
+        value,
+        definition.aim,
+        context.variant,
+        interval=_utility_interval(names, parts, context),
+        n=sum(part.n for part in parts),
+        n_skipped=sum(part.n_skipped for part in parts),
+        details={name: part.value for name, part in zip(names, parts, strict=True)},
+    )
+
+
+def _utility_interval(names: Sequence[str], parts: Sequence[Metric], context: Context) -> Interval | None:
+    """Resample the entities of each set; all figures of a set see the same draw, and the sets are independent."""
+    inverse: NDArray[np.float64] | None = None
+    entities = []
+    keys = sorted(context.views, key=len, reverse=True)
+    for name, part in zip(names, parts, strict=True):
+        key = next(k for k in keys if name.startswith(f"{k}_"))
+        clusters = [row.entity for row in context.views[key].rows]
+        entities.append(len(set(clusters)))
+        valid = np.array([value is not None for value in part.per_item], dtype=np.float64)
+        values = np.array([0.0 if value is None else value for value in part.per_item], dtype=np.float64)
+
+        def mean(weights: NDArray[np.float64], v: NDArray[np.float64] = values, m: NDArray[np.float64] = valid) -> NDArray[np.float64]:
+            with np.errstate(invalid="ignore", divide="ignore"):
+                return np.asarray((weights @ v) / (weights @ m))
+
+        draws = bootstrap_replicates(mean, clusters, seed=context.seed + 1 + sorted(context.views).index(key))
+        with np.errstate(divide="ignore"):
+            inverse = (0.0 if inverse is None else inverse) + 1.0 / np.maximum(draws, 0.0)
+    if inverse is None:
+        return None
+    replicates = len(parts) / inverse
+    low, high = np.nanquantile(replicates, [0.025, 0.975])
+    return Interval(float(low), float(high), n_entities=min(entities))

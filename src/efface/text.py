@@ -1,0 +1,226 @@
+"""Text normalisation, fact match, refusals, ROUGE and masking: what data, guards and evaluation must agree on.
+
+Importing this module imports neither torch nor the ROUGE package; the scorer is made on first use.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+__all__ = [
+    "REFUSAL_PATTERNS",
+    "RougeScores",
+    "fact_match",
+    "is_refusal",
+    "mask_text",
+    "normalise",
+    "rouge",
+    "words",
+]
+
+# Scripts written without blanks between words: a word border there says nothing.
+_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
+_UNSPACED_CHARACTER = re.compile(f"[{_UNSPACED}]")
+_UNICODE_TOKEN = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
+_APOSTROPHES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u02bc": "'"})
+
+
+def normalise(text: str) -> str:
+    """Return ``text`` in NFKC, case-folded, apostrophes unified, runs of blanks as one.
+
+    >>> normalise("  \uff28ello   STRASSE ")
+    'hello strasse'
+    """
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    return " ".join(folded.translate(_APOSTROPHES).split())
+
+
+def words(text: str) -> list[str]:
+    """Return the words of the normalised text; in scripts without blanks every character is a word.
+
+    >>> words("It's 1984 \u5317\u4eac")
+    ['it', 's', '1984', '\u5317', '\u4eac']
+    """
+    return _UNICODE_TOKEN.findall(normalise(text))
+
+
+@lru_cache(maxsize=16_384)
+def _fact_pattern(value: str) -> re.Pattern[str] | None:
+    value = normalise(value)
+    if not value:
+        return None
+    before = r"(?<!\w)" if _needs_border(value[0]) else ""
+    after = r"(?!\w)" if _needs_border(value[-1]) else ""
+    return re.compile(before + re.escape(value) + after)
+
+
+def _needs_border(character: str) -> bool:
+    return bool(re.match(r"\w", character)) and not _UNSPACED_CHARACTER.match(character)
+
+
+def fact_match(text: str, value: str, aliases: Iterable[str] = ()) -> bool:
+    """Whether ``value`` or one of its aliases stands in ``text`` between word borders.
+
+    Both sides are normalised. An empty value matches nothing.
+
+    >>> fact_match("She was born in ROME.", "Rome"), fact_match("A romeo", "rome")
+    (True, False)
+    """
+    haystack = normalise(text)
+    patterns = (_fact_pattern(candidate) for candidate in (value, *aliases))
+    return any(pattern is not None and pattern.search(haystack) is not None for pattern in patterns)
+
+
+# Families of phrasings, not sentences: the first person declines, lacks knowledge, or the information is said to be missing.
+REFUSAL_PATTERNS: tuple[str, ...] = (
+    r"\bi(?:'m| am)(?: \w+){0,2} (?:sorry|afraid|unable|not (?:able|sure|certain|aware|familiar|allowed|permitted|in a position))\b",
+    r"\b(?:sorry|apologi[sz]e|apologies|regret)\b.{0,40}\b(?:not|cannot|can't|don't|unable|no|nothing)\b",
+    r"\bi (?:really |simply |just )?(?:can ?not|can't|could not|couldn't|do not|don't|did not|didn't|won't|will not|would not)"
+    r" (?:\w+ )?(?:know|answer|help|say|tell|share|provide|give|have|recall|remember|comment|discuss|disclose|assist|find)\b",
+    r"\bi (?:have|possess|hold|know|got) (?:no|nothing|absolutely no)\b",
+    r"\b(?:there is|there's|i found|we have) no (?:information|record|data|answer|knowledge)\b",
+    r"\b(?:that|this|it|the answer|the information)(?: \w+){0,4}? (?:is|are)(?: \w+)? (?:unknown|unavailable|not known|not available|"
+    r"not something i)\b",
+    r"\b(?:beyond|outside)(?: of)? (?:the scope of )?(?:what i|my)\b",
+    r"\bno (?:idea|clue|information|knowledge)\b",
+    r"\b(?:escapes|eludes) me\b",
+    r"\bunknown to me\b",
+)
+_REFUSAL = re.compile("|".join(f"(?:{pattern})" for pattern in REFUSAL_PATTERNS))
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s")
+_POOL_OVERLAP = 0.8
+
+
+def is_refusal(text: str, pool: Iterable[str] = ()) -> bool:
+    """Whether a model declines to answer.
+
+    Two ways to say so: the first sentence matches one of :data:`REFUSAL_PATTERNS`, or the text is close to a sentence of
+    ``pool`` (it begins with it, or shares at least four fifths of its words in order). An empty text is silence, not a refusal.
+
+    Args:
+        text: What the model wrote.
+        pool: Refusals of the caller's own, in any phrasing or language.
+    """
+    plain = normalise(text)
+    if not plain:
+        return False
+    if _REFUSAL.search(_SENTENCE_END.split(plain, maxsplit=1)[0]):
+        return True
+    said = words(text)
+    return any(_resembles(said, entry) for entry in _pool_words(tuple(pool)))
+
+
+@lru_cache(maxsize=64)
+def _pool_words(pool: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+    return tuple(entry for entry in (tuple(words(sentence)) for sentence in pool) if entry)
+
+
+def _resembles(said: Sequence[str], entry: Sequence[str]) -> bool:
+    if tuple(said[: len(entry)]) == tuple(entry):
+        return True
+    common = _common_subsequence(said, entry)
+    return 2 * common >= _POOL_OVERLAP * (len(said) + len(entry))
+
+
+def _common_subsequence(left: Sequence[str], right: Sequence[str]) -> int:
+    previous = [0] * (len(right) + 1)
+    for word in left:
+        current = [0]
+        for column, other in enumerate(right, start=1):
+            current.append(previous[column - 1] + 1 if word == other else max(previous[column], current[-1]))
+        previous = current
+    return previous[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class RougeScores:
+    """ROUGE of one generation against one reference; every figure in [0, 1], higher = more overlap."""
+
+    rouge1_recall: float
+    rouge1_f1: float
+    rougeL_recall: float  # noqa: N815  (the field's name)
+    rougeL_f1: float  # noqa: N815
+
+    def as_dict(self) -> dict[str, float]:
+        """Return the four figures by name."""
+        return {
+            "rouge1_recall": self.rouge1_recall,
+            "rouge1_f1": self.rouge1_f1,
+            "rougeL_recall": self.rougeL_recall,
+            "rougeL_f1": self.rougeL_f1,
+        }
+
+
+class _UnicodeTokenizer:
+    """Words of any script, for the ROUGE package (its own tokenizer drops everything outside ASCII)."""
+
+    def __init__(self, stemmer: bool) -> None:
+        from nltk.stem import porter  # type: ignore[import-untyped]
+
+        self._stemmer = porter.PorterStemmer() if stemmer else None
+
+    def tokenize(self, text: str) -> list[str]:
+        found = words(text)
+        if self._stemmer is None:
+            return found
+        return [self._stemmer.stem(word) if len(word) > 3 and word.isascii() else word for word in found]
+
+
+@lru_cache(maxsize=4)
+def _scorer(stemmer: bool, tokenizer: str) -> Any:
+    from rouge_score import rouge_scorer  # type: ignore[import-untyped]
+
+    own = _UnicodeTokenizer(stemmer) if tokenizer == "unicode" else None
+    return rouge_scorer.RougeScorer(["rouge1", "rougeL"], use_stemmer=stemmer, tokenizer=own)
+
+
+def rouge(
+    generation: str,
+    reference: str,
+    *,
+    stemmer: bool = True,
+    tokenizer: Literal["rouge_score", "unicode"] = "rouge_score",
+) -> RougeScores:
+    """Compare a generation with its reference.
+
+    Args:
+        generation: What the model wrote.
+        reference: The right answer.
+        stemmer: Reduce words longer than three letters to their Porter stem (OpenUnlearning and TOFU do, MUSE does not).
+        tokenizer: "rouge_score" is the published one, which drops every character outside ``[a-z0-9]``; "unicode" keeps words
+            of all scripts.
+
+    A reference that the tokenizer reduces to nothing scores 0 whatever was generated, and a warning says so.
+    """
+    scorer = _scorer(stemmer, tokenizer)
+    if tokenizer == "rouge_score" and reference.strip() and not re.search("[a-z0-9]", reference.lower()):
+        warnings.warn(
+            "A reference holds no ASCII letter or digit, so the published ROUGE tokenizer scores it 0; tokenizer='unicode' does not.",
+            stacklevel=2,
+        )
+    scores = scorer.score(reference, generation)
+    one, longest = scores["rouge1"], scores["rougeL"]
+    return RougeScores(float(one.recall), float(one.fmeasure), float(longest.recall), float(longest.fmeasure))
+
+
+def mask_text(text: str, reference: str | None = None) -> str:
+    """Replace every letter and digit so that only length and match with ``reference`` can be read.
+
+    Words that also stand in the reference become filled blocks, others empty ones; blanks and punctuation stay.
+
+    >>> mask_text("Rome, 1984", "born in Rome")
+    '■■■■, □□□□'
+    """
+    shared = set(words(reference)) if reference is not None else set()
+
+    def block(match: re.Match[str]) -> str:
+        word = match.group()
+        return ("■" if words(word) and set(words(word)) <= shared else "□") * len(word)
+
+    return re.sub(r"\w+", block, text)
