@@ -132,5 +132,37 @@ ADAPTERS = Registry(
     {"full": "efface.adapters.full:FullWeights", "lora": "efface.adapters.lora:LoRA"},
     group="efface.adapters",
 )
-METRICS = Registry("metric", {}, group="efface.metrics")
-SUITES = Registry("suite", {}, group="efface.suites")
+METRICS = Registry(
+    "metric",
+    {
+        "nll": "efface.evals.metrics.tokens:NLL",
+        "probability": "efface.evals.metrics.tokens:Probability",
+        "probability_w_options": "efface.evals.metrics.tokens:ProbabilityWithOptions",
+        "extraction_strength": "efface.evals.metrics.tokens:ExtractionStrength",
+        "exact_memorization": "efface.evals.metrics.tokens:ExactMemorization",
+        "truth_ratio": "efface.evals.metrics.truth_ratio:TruthRatio",
+        "truth_preference": "efface.evals.metrics.truth_ratio:TruthPreference",
+        "truth_ratio_knowledge": "efface.evals.metrics.truth_ratio:TruthRatioKnowledge",
+        "log_truth_ratio": "efface.evals.metrics.truth_ratio:LogTruthRatio",
+        "forget_quality": "efface.evals.metrics.truth_ratio:ForgetQuality",
+        "model_utility": "efface.evals.metrics.truth_ratio:ModelUtility",
+        "world_utility": "efface.evals.metrics.truth_ratio:WorldUtility",
+        "rouge": "efface.evals.metrics.answers:Rouge",
+        "fact_accuracy": "efface.evals.metrics.answers:FactAccuracy",
+        "refusal_rate": "efface.evals.metrics.answers:RefusalRate",
+        "word_entropy": "efface.evals.metrics.answers:WordEntropy",
+        "mia_loss": "efface.evals.metrics.membership:MembershipLoss",
+        "mia_zlib": "efface.evals.metrics.membership:MembershipZlib",
+        "mia_min_k": "efface.evals.metrics.membership:MembershipMinK",
+        "mia_min_k_plus_plus": "efface.evals.metrics.membership:MembershipMinKPlusPlus",
+        "mia_reference": "efface.evals.metrics.membership:MembershipReference",
+        "privleak": "efface.evals.metrics.membership:PrivLeak",
+        "rel_diff_min_k": "efface.evals.metrics.membership:RelDiff",
+    },
+    group="efface.metrics",
+)
+SUITES = Registry(
+    "suite",
+    {"auto": "efface.evals.suites.auto:Auto", "tofu": "efface.evals.suites.tofu:Tofu"},
+    group="efface.suites",
+)
