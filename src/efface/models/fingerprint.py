@@ -85,11 +85,11 @@ def fingerprint(
 
 
 def _distinct_state(model: Any) -> Iterator[tuple[str, Tensor]]:
-    seen: set[tuple[int, int, tuple[int, ...]]] = set()
+    seen: set[tuple[int, ...]] = set()
     for name, tensor in sorted(model.state_dict().items()):
         if not isinstance(tensor, Tensor):
             continue
-        place = (tensor.data_ptr(), tensor.storage_offset(), tuple(tensor.shape))
+        place = (tensor.data_ptr(), *tensor.shape)
         if tensor.numel() and tensor.device.type != "meta" and place in seen:
             continue
         seen.add(place)

@@ -110,7 +110,8 @@ def hidden_size(model: Any) -> int:
     for name in ("hidden_size", "d_model", "n_embd", "dim"):
         if isinstance(getattr(config, name, None), int):
             return int(getattr(config, name))
-    return int(output_head(model).weight.shape[-1])
+    weight: Any = output_head(model).weight
+    return int(weight.shape[-1])
 
 
 def decoder_layers(model: Any) -> list[nn.Module]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -92,7 +92,7 @@ class LocalModel:
         self,
         model: Any,
         tokenizer: Any,
-        template: Template | str | None = None,
+        template: Template | str | Mapping[str, Any] | None = None,
         *,
         max_length: int | None = None,
         token_budget: int = 8192,
@@ -126,7 +126,8 @@ class LocalModel:
     @property
     def device(self) -> torch.device:
         """Where the model runs."""
-        return next(self.model.parameters()).device
+        device: torch.device = next(self.model.parameters()).device
+        return device
 
     @property
     def fingerprint(self) -> str:
@@ -277,7 +278,7 @@ class LocalModel:
         return DecodingRow(prompt, item.max_new_tokens, _stopper(self.tokenizer, item.stop) if item.stop else None)
 
     def _finish(self, tokens: list[int], stop: tuple[str, ...]) -> str:
-        text = self.tokenizer.decode(tokens, skip_special_tokens=True)
+        text: str = self.tokenizer.decode(tokens, skip_special_tokens=True)
         for mark in (self.tokenizer.eos_token, *stop):
             if mark:
                 text = text.split(mark, 1)[0]
@@ -329,7 +330,7 @@ class LocalModel:
 def load_language_model(
     path_or_id: str | Path,
     *,
-    template: Template | str | None = None,
+    template: Template | str | Mapping[str, Any] | None = None,
     dtype: str | torch.dtype = "auto",
     device: str | torch.device | None = None,
     max_length: int | None = None,
@@ -340,11 +341,8 @@ def load_language_model(
     """Load a model for measuring; the template written into its ``efface.json`` is used unless another is given."""
     model, tokenizer = load_model(path_or_id, dtype=dtype, device=device, attention=attention)
     metadata = read_metadata(path_or_id) if Path(path_or_id).is_dir() else {}
-    if template is None and isinstance(metadata.get("template"), dict):
-        template = Template(**metadata["template"])
-    elif template is None and isinstance(metadata.get("template"), str):
-        template = metadata["template"]
-    return LocalModel(model, tokenizer, template, max_length=max_length, token_budget=token_budget, variant=variant)
+    chosen = resolve_template(tokenizer, template if template is not None else metadata.get("template"))
+    return LocalModel(model, tokenizer, chosen, max_length=max_length, token_budget=token_budget, variant=variant)
 
 
 def token_figures(logits: Tensor, targets: Tensor) -> TokenFigures:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
-import struct
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +16,22 @@ import torch
 from torch import Tensor, nn
 
 from efface.errors import InputError
+from efface.models.checks import (
+    ADAPTER_FILE,
+    METADATA_FILE,
+    TOKENIZER_FILES,
+    ModelInfo,
+    adapter_base,
+    check_model,
+    count_parameters,
+    expand_user,
+    first_line,
+    has_files,
+    is_adapter,
+    read_json,
+    read_metadata,
+    resolve_dtype,
+)
 from efface.models.fingerprint import weights_hash
 from efface.models.hooks import unwrap
 
@@ -36,45 +50,6 @@ __all__ = [
     "resolve_dtype",
     "save_model",
 ]
-
-METADATA_FILE = "efface.json"
-_ADAPTER_FILE = "adapter_config.json"
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt", "spiece.model")
-_VOCABULARY_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model")
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
-_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}
-_SAFETENSORS_SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
-
-
-@dataclass(frozen=True, slots=True)
-class ModelInfo:
-    """What can be known of a model before its weights are loaded.
-
-    Attributes:
-        source: The path or hub id asked for.
-        base: The path or hub id of the weights (the adapter's base, else ``source``).
-        is_adapter: Whether ``source`` is a PEFT adapter.
-        architecture: Class that will be built, for example ``LlamaForCausalLM``.
-        num_parameters: Weights in all, from the file headers or from the configuration.
-        dtype: Dtype the checkpoint is stored in.
-        vocab_size: Output vocabulary.
-        hidden_size: Width between layers (0 where the configuration does not say).
-        num_layers: Decoder layers (0 where the configuration does not say).
-        max_positions: Longest sequence the configuration names, or None.
-        model_type: ``config.model_type``.
-    """
-
-    source: str
-    base: str
-    is_adapter: bool
-    architecture: str
-    num_parameters: int
-    dtype: torch.dtype
-    vocab_size: int
-    hidden_size: int
-    num_layers: int
-    max_positions: int | None
-    model_type: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,53 +92,6 @@ class SaveReport:
 def default_device() -> torch.device:
     """Return the accelerator if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def resolve_dtype(dtype: str | torch.dtype, *, stored: torch.dtype = torch.float32, trainable: bool = False) -> torch.dtype:
-    """Turn a dtype's name into a dtype; "auto" is the checkpoint's own, or float32 where weights are trained.
-
-    Raises:
-        InputError: When the name is not a floating dtype's.
-    """
-    if isinstance(dtype, torch.dtype):
-        return dtype
-    if dtype == "auto":
-        # A step of 1e-5 vanishes in bfloat16 weights, so trained weights are float32 unless asked otherwise.
-        return torch.float32 if trainable else stored
-    if dtype not in _DTYPES:
-        raise InputError(f"{dtype!r} is not a dtype. Accepted: auto, {', '.join(_DTYPES)}. Choose one of them.")
-    return _DTYPES[dtype]
-
-
-def check_model(path_or_id: str | Path) -> ModelInfo:
-    """Check that a model can be loaded, reading configuration and file headers only.
-
-    Raises:
-        InputError: When it does not exist, has no configuration or tokenizer, or is not a causal language model.
-    """
-    source = str(path_or_id)
-    _require_source(source)
-    adapter = _read_json(Path(source) / _ADAPTER_FILE) if _is_adapter(source) else None
-    base = _adapter_base(source, adapter) if adapter is not None else source
-    if adapter is not None:
-        _require_source(base)
-    config = _load_config(base)
-    architecture = _causal_class(config, base)
-    _require_tokenizer(source, base)
-    text = config.get_text_config(decoder=True)
-    return ModelInfo(
-        source=source,
-        base=base,
-        is_adapter=adapter is not None,
-        architecture=architecture.__name__,
-        num_parameters=count_parameters(base, config=config),
-        dtype=_stored_dtype(config),
-        vocab_size=int(getattr(text, "vocab_size", 0) or 0),
-        hidden_size=int(getattr(text, "hidden_size", 0) or 0),
-        num_layers=int(getattr(text, "num_hidden_layers", 0) or 0),
-        max_positions=getattr(text, "max_position_embeddings", None),
-        model_type=config.model_type,
-    )
 
 
 def load_model(
@@ -210,14 +138,14 @@ def load_tokenizer(path_or_id: str | Path) -> Any:
     """Load a tokenizer; a missing pad token is filled by an existing one, so that no embedding is ever resized."""
     from transformers import AutoTokenizer
 
-    source = str(path_or_id)
-    if _is_adapter(source) and not _has_files(source, _TOKENIZER_FILES):
-        source = _adapter_base(source, _read_json(Path(source) / _ADAPTER_FILE))
+    source = expand_user(path_or_id)
+    if is_adapter(source) and not has_files(source, TOKENIZER_FILES):
+        source = adapter_base(source, read_json(Path(source) / ADAPTER_FILE))
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError, KeyError) as error:
         raise InputError(
-            f"The tokenizer of {source} cannot be read ({_first_line(error)}). A model needs its tokenizer beside its weights. "
+            f"The tokenizer of {source} cannot be read ({first_line(error)}). A model needs its tokenizer beside its weights. "
             "Save the tokenizer into the same directory."
         ) from error
     if tokenizer.pad_token is None:
@@ -247,15 +175,16 @@ def save_model(
     """
     target = Path(directory)
     kind = resolve_dtype(dtype)
-    is_adapter = hasattr(model, "peft_config") and hasattr(model, "get_base_model")
-    if is_adapter:
+    has_adapter = hasattr(model, "peft_config") and hasattr(model, "get_base_model")
+    if has_adapter:
         kind = next((p.dtype for p in model.parameters() if p.requires_grad), kind)
     survival = None
-    if original is not None and not is_adapter and Path(original).is_dir():
-        survival = cast_survival(_stored_state(Path(original)), model.state_dict(), kind)
+    before = _weights_directory(original) if original is not None and not has_adapter else None
+    if before is not None:
+        survival = cast_survival(_stored_state(before, model), unwrap(model).state_dict(), kind)
     with _atomic_directory(target) as temporary:
-        if is_adapter:
-            model.save_pretrained(temporary)
+        if has_adapter:
+            _write_adapter(model, temporary)
         else:
             _write_weights(unwrap(model), temporary, kind)
         tokenizer.save_pretrained(temporary)
@@ -288,152 +217,40 @@ def cast_survival(original: Iterator[tuple[str, Tensor]], trained: Mapping[str, 
     return CastSurvival(compared, changed, survived)
 
 
-def read_metadata(directory: str | Path) -> dict[str, Any]:
-    """Return what ``efface.json`` in a directory says; empty where there is none."""
-    file = Path(directory) / METADATA_FILE
-    return _read_json(file) if file.is_file() else {}
+def _weights_directory(source: str | Path) -> Path | None:
+    """Return where the weights of a path or hub id lie on disk, or None."""
+    if Path(source).is_dir():
+        return Path(source)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-
-def count_parameters(path_or_id: str | Path, *, config: Any = None) -> int:
-    """Count a model's weights from its safetensors headers, or else by building it without memory."""
-    directory = Path(path_or_id)
-    files = sorted(directory.glob("*.safetensors")) if directory.is_dir() else []
-    if files:
-        return sum(_header_count(file) for file in files)
-    from transformers import AutoModelForCausalLM
-
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config if config is not None else _load_config(str(path_or_id)))
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
-def _header_count(file: Path) -> int:
-    total = 0
-    with file.open("rb") as stream:
-        (length,) = struct.unpack("<Q", stream.read(8))
-        header = json.loads(stream.read(length))
-    for name, entry in header.items():
-        if name != "__metadata__" and entry["dtype"] in _SAFETENSORS_SIZES:
-            start, stop = entry["data_offsets"]
-            total += (stop - start) // _SAFETENSORS_SIZES[entry["dtype"]]
-    return total
-
-
-def _require_source(source: str) -> None:
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return
-    if path.exists():
-        raise InputError(f"The model {source} is a file. A model is a directory with config.json, or a hub id. Name its directory.")
-    if not _HUB_ID.fullmatch(source) or source.startswith("."):
-        raise InputError(
-            f"The model directory {source} does not exist. A model is a directory with config.json, or a hub id. Mend the path."
-        )
-
-
-def _load_config(source: str) -> Any:
-    from transformers import AutoConfig
-
-    if Path(source).is_dir() and not (Path(source) / "config.json").is_file():
-        raise InputError(
-            f"The model directory {source} has no config.json. A model is what save_pretrained writes. Name such a directory."
-        )
     try:
-        return AutoConfig.from_pretrained(source)
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(
-            f"The configuration of {source} cannot be read ({_first_line(error)}). A directory with config.json or a hub id within "
-            "reach is accepted. Mend the path, or download the model first."
-        ) from error
+        return Path(snapshot_download(str(source), local_files_only=True, allow_patterns=["*.safetensors"]))
+    except (LocalEntryNotFoundError, HfHubHTTPError, ValueError):
+        return None
 
 
-def _causal_class(config: Any, source: str) -> type:
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
-
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        raise InputError(
-            f"{source} is a {config.model_type} model, which is not a causal language model. efface unlearns models that "
-            "AutoModelForCausalLM can load. Choose such a model."
-        )
-    if config.model_type in _ENCODER_TYPES and not getattr(config, "is_decoder", False):
-        raise InputError(
-            f"{source} is a {config.model_type} encoder: every token sees the whole text. A causal language model is needed. Set "
-            '"is_decoder": true in its config.json if it was trained as one.'
-        )
-    return _first_class(MODEL_FOR_CAUSAL_LM_MAPPING[type(config)])
-
-
-# Encoder families that become causal only with ``is_decoder``; all others are causal whatever their configuration says.
-_ENCODER_TYPES = frozenset(
-    {
-        "bert",
-        "bert-generation",
-        "big_bird",
-        "camembert",
-        "data2vec-text",
-        "electra",
-        "ernie",
-        "megatron-bert",
-        "reformer",
-        "rembert",
-        "roberta",
-        "roberta-prelayernorm",
-        "roc_bert",
-        "roformer",
-        "xlm-roberta",
-        "xlm-roberta-xl",
-        "xmod",
-    }
-)
-
-
-def _first_class(entry: Any) -> type:
-    return entry[0] if isinstance(entry, list | tuple) else entry
-
-
-def _require_tokenizer(source: str, base: str) -> None:
-    places = [place for place in dict.fromkeys((source, base)) if Path(place).is_dir()]
-    if len(places) < len({source, base}):
-        return  # a hub id: the tokenizer is looked for when it is loaded, before the weights
-    if not any(_has_files(place, _VOCABULARY_FILES) for place in places):
-        raise InputError(
-            f"The model directory {source} has no tokenizer. efface needs tokenizer.json (or the tokenizer's own files) beside the "
-            "weights. Run tokenizer.save_pretrained into the same directory."
-        )
-
-
-def _has_files(source: str, names: tuple[str, ...]) -> bool:
-    return any((Path(source) / name).is_file() for name in names)
-
-
-def _is_adapter(source: str) -> bool:
-    return (Path(source) / _ADAPTER_FILE).is_file()
-
-
-def _adapter_base(source: str, adapter: Mapping[str, Any]) -> str:
-    base = adapter.get("base_model_name_or_path")
-    if not base:
-        raise InputError(
-            f"The adapter {source} does not name its base model. adapter_config.json needs base_model_name_or_path. Add it there."
-        )
-    beside = Path(source) / base
-    return str(beside) if not Path(base).is_absolute() and beside.is_dir() else str(base)
-
-
-def _stored_dtype(config: Any) -> torch.dtype:
-    kind = getattr(config, "dtype", None) or getattr(config.get_text_config(decoder=True), "dtype", None)
-    if isinstance(kind, str):
-        kind = _DTYPES.get(kind)
-    return kind if isinstance(kind, torch.dtype) else torch.float32
-
-
-def _stored_state(directory: Path) -> Iterator[tuple[str, Tensor]]:
+def _stored_state(directory: Path, model: Any) -> Iterator[tuple[str, Tensor]]:
     from safetensors import safe_open
 
+    known = unwrap(model).state_dict().keys()
+    prefix = getattr(unwrap(model), "base_model_prefix", "")
     for file in sorted(directory.glob("*.safetensors")):
         with safe_open(file, framework="pt") as shard:
             for name in shard.keys():  # noqa: SIM118 - not a dict
-                yield name, shard.get_tensor(name)
+                # Checkpoints of the bare body leave the prefix of the head's class away.
+                yield name if name in known else f"{prefix}.{name}", shard.get_tensor(name)
+
+
+def _write_adapter(model: Any, directory: Path) -> None:
+    model.save_pretrained(directory)
+    file = directory / ADAPTER_FILE
+    config = read_json(file)
+    base = config.get("base_model_name_or_path")
+    if base and Path(base).is_dir():
+        # A path relative to today's working directory would be lost tomorrow.
+        config["base_model_name_or_path"] = str(Path(base).resolve())
+        file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _write_weights(model: nn.Module, directory: Path, dtype: torch.dtype) -> None:
@@ -452,7 +269,7 @@ def _write_weights(model: nn.Module, directory: Path, dtype: torch.dtype) -> Non
 
 def _set_config_dtype(file: Path, dtype: torch.dtype) -> None:
     # save_pretrained writes the dtype of the model in memory, not of the state it was given.
-    config = _read_json(file)
+    config = read_json(file)
     name = str(dtype).removeprefix("torch.")
     for part in (config, *(value for value in config.values() if isinstance(value, dict))):
         for key in ("dtype", "torch_dtype"):
@@ -478,17 +295,3 @@ def _atomic_directory(target: Path) -> Iterator[Path]:
             os.replace(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file} cannot be read ({_first_line(error)}). It must be a JSON object. Mend or replace it.") from error
-    if not isinstance(data, dict):
-        raise InputError(f"{file} holds {type(data).__name__}. It must be a JSON object. Mend or replace it.")
-    return data
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

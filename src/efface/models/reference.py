@@ -59,7 +59,7 @@ class FrozenHead:
 
     def __call__(self, hidden: Tensor) -> Tensor:
         """Return logits (N, V) in float32 for hidden states (N, d)."""
-        logits = self.head(hidden)
+        logits: Tensor = self.head(hidden)
         if self.scale != 1.0:
             logits = logits * self.scale
         if self.softcap is not None:
