@@ -77,8 +77,8 @@ class Adapter(ABC):
         """
         if not self.is_reference_when_disabled:
             raise TypeError(
-                f"The adapter {self.name!r} changes the model's own weights, so it cannot be switched off. Adapters that add modules "
-                "can. Keep the reference's values before training starts."
+                f"The adapter {self.name!r} changes the model's own weights, so it cannot be switched off. Adapters that add "
+                "modules can. Keep the reference's values before training starts."
             )
         return _disabled(model)
 
@@ -100,4 +100,6 @@ def _config_error(name: str, config: type[AdapterConfig], error: ValidationError
         else:
             parts.append(f"{key}: {item['msg']} (got {item['input']!r})")
     accepted = ", ".join(known) or "no keys"
-    return InputError(f"The settings of the adapter {name} are not valid: {'; '.join(parts)}. It accepts {accepted}. Mend or drop them.")
+    return InputError(
+        f"The settings of the adapter {name} are not valid: {'; '.join(parts)}. It accepts {accepted}. Mend or drop them."
+    )

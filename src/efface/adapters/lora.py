@@ -60,8 +60,8 @@ class LoRA(Adapter):
             wrapped = get_peft_model(model, settings, autocast_adapter_dtype=True)
         except ValueError as error:
             raise InputError(
-                f"LoRA found nothing to adapt in {type(model).__name__} (target_modules={targets!r}): {error} Module names of the model, "
-                'or "all-linear", are accepted. Set target_modules or use adapter full.'
+                f"LoRA found nothing to adapt in {type(model).__name__} (target_modules={targets!r}): {error} Module names of the "
+                'model, or "all-linear", are accepted. Set target_modules or use adapter full.'
             ) from None
         for parameter in wrapped.parameters():
             if parameter.requires_grad and parameter.dtype != torch.float32 and parameter.dtype != torch.float64:

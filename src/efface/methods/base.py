@@ -128,6 +128,8 @@ def config_error(name: str, config: type[BaseModel], error: ValidationError) -> 
         if item["type"] == "extra_forbidden":
             near = closest(key, known)
             parts.append(f"unknown key {key!r}" + (f" (did you mean {near[0]!r}?)" if near else ""))
+        elif item["type"] == "value_error":
+            parts.append(str(item["ctx"]["error"]).rstrip("."))
         else:
             parts.append(f"{key}: {item['msg']} (got {item['input']!r})")
     accepted = ", ".join(known) or "no keys"

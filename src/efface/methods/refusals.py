@@ -45,8 +45,8 @@ def refusal_pool(path: str | None = None) -> tuple[str, ...]:
             text = Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(
-                f"The refusals file {path} cannot be read ({error.__class__.__name__}). It is a UTF-8 text file with one answer per "
-                "line. Check the path, or leave refusals out to use the shipped ones."
+                f"The refusals file {path} cannot be read ({error.__class__.__name__}). It is a UTF-8 text file with one answer "
+                "per line. Check the path, or leave refusals out to use the shipped ones."
             ) from None
     lines = tuple(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
     if not lines:

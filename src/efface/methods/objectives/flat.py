@@ -3,8 +3,8 @@
 Reference code: github.com/UCSC-REAL/FLAT (``get_contrastive_loss``, ``ProbLossStable``).
 
 P(x, y) = (1/|y|) sum_t p(y_t | x, y_<t), the mean token probability of an answer (probabilities, not log-probabilities).
-L = mean_b [ - g(P(x_b, e_b)) + f*(g(P(x_b, y_b))) ], y_b the forget answer, e_b a template answer (a refusal); f* is the conjugate of an
-f-divergence and g its activation:
+L = mean_b [ - g(P(x_b, e_b)) + f*(g(P(x_b, y_b))) ], y_b the forget answer, e_b a template answer (a refusal); f* is the conjugate
+of an f-divergence and g its activation:
 
     tv       g = tanh(v) / 2            f*(u) = u
     kl       g = v                      f*(u) = exp(u - 1)
@@ -68,9 +68,7 @@ def _canonical(divergence: str) -> str:
     return _PUBLISHED.get(name, name)
 
 
-def flat_loss(
-    template: Tensor, forget: Tensor, divergence: str, *, variant: Literal["default", "reference"] = "default"
-) -> Tensor:
+def flat_loss(template: Tensor, forget: Tensor, divergence: str, *, variant: Literal["default", "reference"] = "default") -> Tensor:
     """Return ``-g(template) + f*(g(forget))``, element by element.
 
     Args:
@@ -124,7 +122,8 @@ class FLATConfig(AlternateConfig):
 
     divergence: str = Field("kl", description="kl, tv, js or pearson as in the paper; jeffrey as in its code.")
     probability: Literal["mean", "geometric"] = Field(
-        "mean", description='"mean": the paper\'s mean token probability; "geometric": exp of the mean log-probability (not the paper\'s).'
+        "mean",
+        description='"mean": the paper\'s mean token probability; "geometric": exp of the mean log-probability, not in the paper.',
     )
     variant: Literal["default", "reference"] = Field("default", description='"reference": the code\'s padding-diluted batch value.')
 

@@ -4,9 +4,9 @@ Reference code: github.com/licong-lin/negative-preference-optimization, OpenUnle
 
 L = - (2 / beta) mean_b log sigmoid(- beta log(pi(y_b | x_b) / pi_ref(y_b | x_b))),  log pi = SUM over the answer tokens.
 
-Its gradient is gradient ascent's, each row weighted by 2 pi^beta / (pi^beta + pi_ref^beta), which falls to 0 as the row is forgotten;
-beta -> 0 gives gradient ascent back. No deviation. MUSE's repository calls another loss NPO (raw logits, averaged over every
-B x T x V entry): its numbers are not NPO's.
+Its gradient is gradient ascent's, each row weighted by 2 pi^beta / (pi^beta + pi_ref^beta), which falls to 0 as the row is
+forgotten; beta -> 0 gives gradient ascent back. No deviation. MUSE's repository calls another loss NPO (raw logits, averaged
+over every B x T x V entry): its numbers are not NPO's.
 """
 
 from __future__ import annotations

@@ -2,13 +2,14 @@
 
 Reference code: github.com/centerforaisafety/wmdp (``rmu/unlearn.py``), OpenUnlearning ``rmu.py``.
 
-L = mean_b (1/|y_b|) sum_t ||h_t - c u||^2 / d: the activations of one layer on the forget rows are pulled to a fixed random point, u a
-unit vector drawn uniformly from the positive orthant once, c its length. Its retain term is ``embedding`` on the same layer.
+L = mean_b (1/|y_b|) sum_t ||h_t - c u||^2 / d: the activations of one layer on the forget rows are pulled to a fixed random
+point, u a unit vector drawn uniformly from the positive orthant once, c its length. Its retain term is ``embedding`` on the
+same layer.
 
 Deviations. The original averages over all positions with prompts and padding; ours over the answer tokens (at the tokens' own
-positions), row by row, or over every real token with ``positions="all"``. OpenUnlearning's division broadcasts a [B] by a [B, 1] tensor
-to [B, B]; ``variant="reference"`` computes that value. Only the MLP output projections of layers l-2 to l are trained, as in the
-paper; ``trained="all"`` is OpenUnlearning's TOFU setting.
+positions), row by row, or over every real token with ``positions="all"``. OpenUnlearning's division broadcasts a [B] by a
+[B, 1] tensor to [B, B]; ``variant="reference"`` computes that value. Only the MLP output projections of layers l-2 to l are
+trained, as in the paper; ``trained="all"`` is OpenUnlearning's TOFU setting.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ _ATTENTION = ("attn", "attention", "mixer")
 
 def squared_distance(hidden: Tensor, target: Tensor) -> Tensor:
     """Return the mean squared difference over the d features for activations (N, d) and targets (N, d) or (d,) -> (N,)."""
-    return (hidden - target.detach().to(hidden)).square().mean(-1)
+    squares: Tensor = (hidden - target.detach().to(hidden)).square()
+    return squares.mean(-1)
 
 
 def reduce_squares(scores: AnswerScores, squares: Tensor, *, variant: Literal["default", "reference"] = "default") -> Tensor:

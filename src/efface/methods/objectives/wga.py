@@ -1,4 +1,4 @@
-"""Weighted gradient ascent: Rethinking LLM Unlearning Objectives: A Gradient Perspective and Go Beyond, Wang et al. 2025, 2502.19301.
+"""WGA: Rethinking LLM Unlearning Objectives: A Gradient Perspective and Go Beyond, Wang et al. 2025, arXiv 2502.19301.
 
 Reference code: OpenUnlearning ``wga.py`` and ``compute_wga_loss``.
 

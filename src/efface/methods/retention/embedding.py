@@ -32,7 +32,7 @@ class RetainEmbedding(Retention):
 
     name: ClassVar[str] = "embedding"
     summary: ClassVar[str] = "mean squared distance of one layer's activations to the reference's"
-    needs: ClassVar[frozenset[Need]] = frozenset({Need.RETAIN_SET, Need.HIDDEN_STATES})
+    needs: ClassVar[frozenset[Need]] = frozenset({Need.RETAIN_SET, Need.REFERENCE, Need.HIDDEN_STATES})
     paper = RMU.paper
     Config: ClassVar[type[MethodConfig]] = RetainEmbeddingConfig
     config: RetainEmbeddingConfig

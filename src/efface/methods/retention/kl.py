@@ -15,7 +15,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from efface.methods.base import LossOutput, MethodConfig, Paper, ReferenceKind, ReferenceLookup, Retention, RetentionConfig
+from efface.methods.base import LossOutput, MethodConfig, Need, Paper, ReferenceKind, ReferenceLookup, Retention, RetentionConfig
 from efface.models.scoring import AnswerScores
 
 __all__ = ["RetainKL", "RetainKLConfig", "dense_kl_loss", "kl_loss"]
@@ -61,6 +61,7 @@ class RetainKL(Retention):
     paper: ClassVar[Paper | None] = Paper(
         "TOFU: A Task of Fictitious Unlearning for LLMs", "2401.06121", "Maini et al.", 2024, "https://github.com/locuslab/tofu"
     )
+    needs: ClassVar[frozenset[Need]] = frozenset({Need.RETAIN_SET, Need.REFERENCE})
     Config: ClassVar[type[MethodConfig]] = RetainKLConfig
     config: RetainKLConfig
 

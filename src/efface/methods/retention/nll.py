@@ -19,9 +19,7 @@ class RetainNLL(Retention):
 
     name: ClassVar[str] = "nll"
     summary: ClassVar[str] = "cross-entropy on the retain rows"
-    paper: ClassVar[Paper | None] = Paper(
-        "Continual Learning and Private Unlearning", "2203.12817", "Liu, Liu and Stone", 2022, ""
-    )
+    paper: ClassVar[Paper | None] = Paper("Continual Learning and Private Unlearning", "2203.12817", "Liu, Liu and Stone", 2022, "")
 
     def loss(self, retain: AnswerScores, reference: ReferenceLookup | None) -> LossOutput:
         """Return the token mean of the negative log-likelihood."""

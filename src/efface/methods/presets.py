@@ -1,0 +1,327 @@
+"""From a method's name to plugs that are ready to run, and everything ``efface methods`` shows of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from efface.errors import InputError
+from efface.methods.base import Need, Objective, Paper, Retention, UpdateRule
+from efface.methods.preset_table import ALIASES, PRESETS, SMALL_MODEL, Preset, Scaled, Training, general_preset, is_small
+from efface.registry import OBJECTIVES, RETENTION, RULES, unknown_name
+from efface.results import Intention
+
+__all__ = [
+    "ALIASES",
+    "PRESETS",
+    "SMALL_MODEL",
+    "MethodSpec",
+    "Preset",
+    "Training",
+    "describe",
+    "expand",
+    "make_plug",
+    "method_names",
+    "missing_needs",
+    "preset_of",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class MethodSpec:
+    """A method ready to run: plugs made, weights and training defaults settled.
+
+    Attributes:
+        name: Preset (or objective) name.
+        objective: Forget loss.
+        retention: Retain term, or None.
+        rule: Update rule.
+        adapter: Adapter name, "auto" or ``{"name": ..., **settings}``.
+        forget_weight: Factor of the forget loss.
+        training: Training defaults for this model size; what the caller sets goes on top.
+        preset: Where it came from.
+        is_scaled: Whether the small-model defaults were taken.
+    """
+
+    name: str
+    objective: Objective
+    retention: Retention | None
+    rule: UpdateRule
+    adapter: str | Mapping[str, Any]
+    forget_weight: float
+    training: Training
+    preset: Preset
+    is_scaled: bool = False
+
+    @property
+    def retain_weight(self) -> float:
+        """Factor of the retain loss; 0 without one."""
+        return 0.0 if self.retention is None else self.retention.weight
+
+    @property
+    def intention(self) -> Intention:
+        """What the method sets out to do."""
+        return self.preset.intention or self.objective.intention
+
+    @property
+    def paper(self) -> Paper | None:
+        """Where the method comes from."""
+        return self.preset.paper or self.objective.paper
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """Union of what the plugs need."""
+        needs = self.objective.needs_of(self.objective.config)
+        return needs if self.retention is None else needs | self.retention.needs_of(self.retention.config)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the record must know of how the settings came about."""
+        if not self.is_scaled:
+            return ()
+        return (f"{self.name} runs with defaults scaled for models below {SMALL_MODEL:,} parameters: {self.preset.scaled.basis}.",)
+
+    def warning_for(self, learning_rate: float, parameters: int | None) -> str | None:
+        """Return a sentence when ``learning_rate`` is below the workable range; see :meth:`Preset.warning_for`."""
+        return self.preset.warning_for(learning_rate, parameters)
+
+    def resolved(self) -> dict[str, Any]:
+        """Return the plugs with every hyper-parameter spelt out, as stored beside the model."""
+        return {
+            "name": self.name,
+            "objective": self.objective.resolved(),
+            "retention": {"name": "none"} if self.retention is None else self.retention.resolved(),
+            "rule": self.rule.resolved(),
+            "adapter": self.adapter if isinstance(self.adapter, str) else dict(self.adapter),
+            "forget_weight": self.forget_weight,
+            "retain_weight": self.retain_weight,
+        }
+
+
+_NOT_UNLEARNING = frozenset({"nll"})
+
+
+def method_names() -> list[str]:
+    """Return every method that can be asked for: the presets, and objectives of other packages under their own names."""
+    covered = {str(preset.objective["name"]) for preset in PRESETS.values()}
+    return [*PRESETS, *(name for name in OBJECTIVES.names() if name not in covered | PRESETS.keys() | _NOT_UNLEARNING)]
+
+
+def preset_of(name: str) -> Preset:
+    """Return the preset behind a name, an alias or the name of an objective that has no preset.
+
+    Raises:
+        InputError: When nothing has that name; the nearest ones are named.
+    """
+    name = ALIASES.get(name, name)
+    if name in PRESETS:
+        return PRESETS[name]
+    if name not in OBJECTIVES:
+        raise unknown_name("method", name, [*method_names(), *ALIASES], "`efface methods` lists them with what each needs.")
+    objective = OBJECTIVES.get(name)
+    needs_retain = Need.RETAIN_SET in getattr(objective, "needs", frozenset())
+    return general_preset(OBJECTIVES.canonical(name), "nll" if needs_retain else "none")
+
+
+def expand(
+    method: str | Mapping[str, Any] | Objective,
+    *,
+    retention: str | Mapping[str, Any] | Retention | None = None,
+    rule: str | Mapping[str, Any] | UpdateRule | None = None,
+    adapter: str | Mapping[str, Any] | None = None,
+    forget_weight: float | None = None,
+    parameters: int | None = None,
+) -> MethodSpec:
+    """Return the method as plugs.
+
+    Args:
+        method: A name, ``{"name": ..., **hyper-parameters of the objective}``, or an objective.
+        retention: In place of the preset's; ``{"name": ..., "weight": None}`` keeps the preset's weight for the same term.
+        rule: In place of the preset's.
+        adapter: In place of the preset's.
+        forget_weight: In place of the preset's.
+        parameters: Size of the model, which decides between the paper's and the scaled defaults; None is taken as large.
+
+    Raises:
+        InputError: When a name or a hyper-parameter is not known, or a plug that reads a layer was given none.
+    """
+    name, given = _name_and_settings(method, "method")
+    preset = preset_of(name)
+    scaled = preset.scaled if is_small(parameters) else Scaled(preset.training)
+    if isinstance(method, Objective):
+        objective = method
+    else:
+        objective = OBJECTIVES.get(str(preset.objective["name"]))(**{**_settings(preset.objective), **scaled.objective, **given})
+    weight = preset.forget_weight if scaled.forget_weight is None else scaled.forget_weight
+    return MethodSpec(
+        name=_fitting_name(preset, objective),
+        objective=objective,
+        retention=_expand_retention(retention, preset, scaled, objective),
+        rule=make_plug(RULES, preset.rule if rule is None else rule),
+        adapter=preset.adapter if adapter is None else adapter,
+        forget_weight=weight if forget_weight is None else forget_weight,
+        training=scaled.training,
+        preset=preset,
+        is_scaled=is_small(parameters),
+    )
+
+
+def make_plug(registry: Any, plug: Any) -> Any:
+    """Return the plug behind a name, a ``{"name": ..., **hyper-parameters}`` mapping or an object.
+
+    Raises:
+        InputError: When the name or a hyper-parameter is not known.
+    """
+    if not isinstance(plug, str | Mapping):
+        return plug
+    name, settings = _name_and_settings(plug, registry.kind)
+    return registry.get(name)(**settings)
+
+
+def missing_needs(
+    spec: MethodSpec,
+    *,
+    has_retain: bool,
+    has_holdout: bool = False,
+    has_alternates: bool = False,
+    has_labels: bool = False,
+    has_weights: bool = True,
+    has_generation: bool = True,
+) -> list[str]:
+    """Return one sentence per need of the method that the request does not meet; empty when it can run.
+
+    Args:
+        spec: The method.
+        has_retain: Whether there are retain rows.
+        has_holdout: Whether there are holdout rows.
+        has_alternates: Whether every forget row brings another answer (``perturbed_answer``).
+        has_labels: Whether rows carry class labels.
+        has_weights: Whether the model is here with its weights, gradients and activations, not behind an endpoint.
+        has_generation: Whether the model can write text.
+    """
+    met = {
+        Need.RETAIN_SET: has_retain,
+        Need.HOLDOUT_SET: has_holdout,
+        Need.ALTERNATE_ANSWERS: has_alternates,
+        Need.LABELS: has_labels,
+        Need.WEIGHTS: has_weights,
+        Need.GRADIENTS: has_weights,
+        Need.REFERENCE: has_weights,
+        Need.HIDDEN_STATES: has_weights,
+        Need.GENERATION: has_generation,
+    }
+    return [_MISSING[need].format(name=spec.name) for need in Need if need in spec.needs and not met[need]]
+
+
+def describe(name: str) -> dict[str, Any]:
+    """Return everything ``efface methods NAME`` shows, as plain types.
+
+    Raises:
+        InputError: When nothing has that name.
+    """
+    spec = expand(name)
+    preset, paper = spec.preset, spec.paper
+    scaled = expand(name, parameters=0)
+    return {
+        "name": spec.name,
+        "aliases": sorted(alias for alias, target in ALIASES.items() if target == spec.name),
+        "summary": preset.summary or spec.objective.summary,
+        "intention": str(spec.intention),
+        "level": spec.objective.level,
+        "approach": spec.objective.approach,
+        "needs": sorted(str(need) for need in spec.needs),
+        "paper": None if paper is None else {**asdict(paper), "url": paper.url},
+        "expansion": spec.resolved(),
+        "training": spec.training.as_dict(),
+        "source": preset.source,
+        "small_models": {
+            "below_parameters": SMALL_MODEL,
+            "expansion": scaled.resolved(),
+            "training": scaled.training.as_dict(),
+            "basis": preset.scaled.basis,
+        },
+        "hyperparameters": {
+            "objective": _fields(spec.objective),
+            "retention": [] if spec.retention is None else _fields(spec.retention),
+        },
+        "notes": list(preset.notes),
+    }
+
+
+_MISSING: Mapping[Need, str] = {
+    Need.RETAIN_SET: "{name} needs rows to keep, and the request names none. Give retain, or set retention to none.",
+    Need.HOLDOUT_SET: "{name} needs rows the model never saw, and the request names none. Give holdout.",
+    Need.REFERENCE: "{name} compares with the original model, whose weights are not here. Give a model directory or hub id.",
+    Need.ALTERNATE_ANSWERS: (
+        "{name} needs another answer in every forget row, and some have none. Fill perturbed_answer, or use refusals "
+        "(alternate: refusal, as in idk_dpo)."
+    ),
+    Need.LABELS: "{name} needs class labels, and the rows have none. Choose a method for language models.",
+    Need.HIDDEN_STATES: "{name} reads activations, and the model's layers are not here. Give a model directory or hub id.",
+    Need.GRADIENTS: "{name} takes gradients, and the model's weights are not here. Give a model directory or hub id.",
+    Need.GENERATION: "{name} lets the model write answers first, which this model cannot. Choose another method.",
+    Need.WEIGHTS: "{name} changes weights, which are not here. Give a model directory or hub id.",
+}
+
+
+def _settings(plug: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in plug.items() if key != "name"}
+
+
+def _name_and_settings(plug: Any, kind: str) -> tuple[str, dict[str, Any]]:
+    if isinstance(plug, str):
+        return plug, {}
+    if isinstance(plug, Mapping):
+        name = plug.get("name")
+        if not isinstance(name, str):
+            raise InputError(f"The {kind} {dict(plug)!r} has no name. It is a name or a mapping with one. Add name.")
+        return name, _settings(plug)
+    name = getattr(plug, "name", None)
+    if not isinstance(name, str):
+        raise InputError(f"The {kind} {plug!r} is {type(plug).__name__}. A name, a mapping with one or a plug object is accepted.")
+    return name, {}
+
+
+def _fitting_name(preset: Preset, objective: Objective) -> str:
+    """Return the preset's name, or where hyper-parameters make it another one (flat with divergence js), that one's."""
+    config = objective.config.model_dump()
+    for candidate in (preset, *PRESETS.values()):
+        same_plugs = candidate.objective["name"] == objective.name and candidate.retention["name"] == preset.retention["name"]
+        if same_plugs and all(config[key] == value for key, value in _settings(candidate.objective).items()):
+            return candidate.name
+    return objective.name
+
+
+def _expand_retention(retention: Any, preset: Preset, scaled: Scaled, objective: Objective) -> Retention | None:
+    if isinstance(retention, Retention):
+        made = retention
+    else:
+        name, given = _name_and_settings(preset.retention if retention is None else retention, RETENTION.kind)
+        given = {key: value for key, value in given.items() if value is not None}
+        if name == preset.retention["name"]:
+            asked = {} if retention is None else given
+            given = {**_settings(preset.retention), **scaled.retention, **asked}
+        made = RETENTION.get(name)(**given)
+    if made.name == "none":
+        return None
+    if made.name == "embedding" and made.config.model_dump()["layer"] is None:
+        made = type(made)(**{**_settings(made.resolved()), "layer": _layer_of(objective)})
+    return made
+
+
+def _layer_of(objective: Objective) -> int:
+    if not objective.layers:
+        raise InputError(
+            f"The retention term embedding has no layer, and {objective.name} reads none it could take. It compares the "
+            "activations of one decoder layer. Set layer in retention, or use kl."
+        )
+    return objective.layers[0]
+
+
+def _fields(plug: Objective | Retention) -> list[dict[str, Any]]:
+    values = plug.config.model_dump(mode="json")
+    return [
+        {"name": name, "value": values[name], "description": info.description or ""}
+        for name, info in type(plug.config).model_fields.items()
+    ]
