@@ -24,8 +24,7 @@ _OURS = {
     ".lock",
     "audit",
     "checkpoints",
-    "examples.json",
-    "history.json",
+    "examples-plaintext.json",
     "manifest.json",
     "metrics.json",
     "model",
@@ -100,7 +99,7 @@ class RunFolder:
             return
         if not self.path.is_dir():
             raise InputError(f"The output {self.path} is a file. A run writes a folder. Give another --output.")
-        foreign = sorted(p.name for p in self.path.iterdir() if p.name not in _OURS)
+        foreign = sorted(p.name for p in self.path.iterdir() if p.name not in _OURS and not _is_temporary(p.name))
         if foreign:
             raise InputError(
                 f"The output folder {self.path} holds files that are not a run's: {', '.join(foreign[:5])}. "
@@ -159,6 +158,11 @@ class RunFolder:
                 shutil.rmtree(target)
             else:
                 target.unlink(missing_ok=True)
+
+
+def _is_temporary(name: str) -> bool:
+    """Whether a file is what a killed run left of an atomic write."""
+    return name.startswith(".") or name.endswith(".tmp")
 
 
 def _now() -> str:

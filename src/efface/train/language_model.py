@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-import resource
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,13 +19,14 @@ from transformers import PrinterCallback, TrainingArguments
 from transformers.utils import logging as transformers_logging
 
 from efface.data.encoding import Encoded
+from efface.models.memory import peak_memory
 from efface.results import Cost, PathPoint
 from efface.train.items import Collator, FlatItems, Items
 from efface.train.monitor import Monitor
 from efface.train.settings import TrainSettings
 from efface.train.trainer import Losses, PathCallback, UnlearningTrainer, last_checkpoint
 
-__all__ = ["TrainResult", "cpu_threads", "peak_memory", "train"]
+__all__ = ["TrainResult", "cpu_threads", "train"]
 
 
 @dataclass(frozen=True)
@@ -219,11 +218,3 @@ def _quiet() -> Iterator[None]:
         transformers_logging.set_verbosity(before)
         if had_bars:
             transformers_logging.enable_progress_bar()
-
-
-def peak_memory() -> int:
-    """Return the peak memory of this process in bytes: allocated on the GPU where there is one, else resident."""
-    if torch.cuda.is_available():
-        return int(torch.cuda.max_memory_allocated())
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -88,7 +88,7 @@ class Monitor:
         """Say why training should end after ``point``, or None."""
         if not self.stops_on_forget_nll or point.step == 0 or "forget_nll" not in point.values:
             return None
-        name = "the holdout's" if "holdout" in self.sets and self.sets["holdout"] else "ln V"
+        name = "the holdout's" if self.sets.get("holdout") else "ln V"
         if point.values["forget_nll"] > self.target:
             return f"the forget set's NLL ({point.values['forget_nll']:.2f}) passed {name} ({self.target:.2f}) at step {point.step}"
         return None

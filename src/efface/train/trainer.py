@@ -95,7 +95,7 @@ class UnlearningTrainer(Trainer):
 
     loss_is_scaled_for_ga = True  # the denominators already cover every micro-batch and process
 
-    def __init__(self, *, losses: Losses, train_dataset: Dataset[Any], data_collator: Any, model: nn.Module, args: Any, **_: Any) -> None:
+    def __init__(self, *, losses: Losses, train_dataset: Dataset[Any], data_collator: Any, model: nn.Module, args: Any) -> None:
         super().__init__(model=model, args=args, train_dataset=train_dataset, data_collator=data_collator)
         self.losses = losses
         self.step_logs: dict[str, float] = {}

@@ -18,6 +18,7 @@ from efface.data.encoding import Encoded, Template, check_border, encode_row, re
 from efface.data.schema import RowSet
 from efface.errors import MissingNeed
 from efface.methods.base import Objective, ReferenceKind, Retention, UpdateRule
+from efface.methods.refusals import alternates_of
 from efface.models.loading import check_model, load_model, read_metadata, save_model
 from efface.models.reference import ReferenceStore
 from efface.results import Intention, Unlearned
@@ -50,7 +51,6 @@ class UnlearningJob:
         holdout: Rows never trained on, for the stop rule and the path.
         forget_weight: Factor of the forget loss.
         retain_weight: Factor of the retain loss.
-        refusals: Answers that stand in for the forget rows' own where the objective reads alternates.
         template: Template; None: the model's own.
         max_length: Longest sequence in tokens; longer ones are cut from the right.
         dtype: Dtype of the trained weights.
@@ -71,7 +71,6 @@ class UnlearningJob:
     holdout: RowSet | None = None
     forget_weight: float = 1.0
     retain_weight: float = 1.0
-    refusals: Sequence[str] = ()
     template: Template | str | None = None
     max_length: int | None = None
     dtype: str = "float32"
@@ -104,10 +103,11 @@ class _Sequences:
         return encoded
 
     def alternate(self, index: int, epoch: int) -> Encoded:
-        """Return the forget row's prompt with the refusal drawn for this epoch."""
-        row = self.job.forget[index]
-        pool = self.job.refusals
-        pick = draw_index(len(pool), seed=self.job.seed, epoch=epoch, row_id=row.id, purpose="refusal")
+        """Return the forget row's prompt with the answer drawn for this epoch."""
+        row, config = self.job.forget[index], self.job.objective.config
+        pool = alternates_of(row, config)  # type: ignore[arg-type]  # every objective that reads alternates has these settings
+        epoch = 0 if getattr(config, "fixed_per_row", False) else epoch
+        pick = draw_index(len(pool), seed=self.job.seed, epoch=epoch, row_id=row.id, purpose="alternate answer")
         if (index, pick) not in self._alternates:
             self._alternates[index, pick] = encode_row(
                 self.tokenizer, self.template, row, answer=pool[pick], max_length=self.job.max_length
@@ -179,14 +179,9 @@ def run_job(
 
 
 def _items(job: UnlearningJob, sequences: _Sequences) -> UnlearningItems:
-    reads_alternates = "alternate" in job.objective.inputs
-    if reads_alternates and not job.refusals:
-        raise MissingNeed(
-            f"{job.objective.name} has no alternate answers to move towards. It needs a pool of refusals or other answers. Give one."
-        )
     if job.retention is not None and not sequences.retain:
         raise MissingNeed(f"The retention term {job.retention.name} has no retain rows. Give retain, or set retention to none.")
-    alternate = sequences.alternate if reads_alternates else None
+    alternate = sequences.alternate if "alternate" in job.objective.inputs else None
     forget, retain = sequences.forget, sequences.retain if job.retention is not None else []
     if job.objective.positions == "all":
         forget = [replace(item, answer_start=1) for item in forget]

@@ -1,0 +1,8 @@
+"""A run: its plan, its folder, its stages, and the verbs that call them."""
+
+from __future__ import annotations
+
+from efface.run.execute import RunResult, execute
+from efface.run.verbs import evaluate, load, unlearn
+
+__all__ = ["RunResult", "evaluate", "execute", "load", "unlearn"]

@@ -1,0 +1,143 @@
+"""From request to report: the stages of a run, each of which can be started again."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from efface.models.language_model import load_language_model
+from efface.report import write_report
+from efface.request import ForgetRequest
+from efface.results import Cost, Intention, PathPoint, Report, Results, Unlearned
+from efface.run.evaluation import evaluate_roles
+from efface.run.folder import RunFolder, environment
+from efface.run.plan import Plan, make_job, make_plan, prepare_models
+from efface.run.progress import Progress, within
+from efface.train.unlearn import run_job
+
+__all__ = ["RunResult", "execute"]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run left behind.
+
+    Attributes:
+        folder: The run folder.
+        unlearned: The unlearned model and its record.
+        results: Figures by role.
+        report: Path of ``report.html``.
+        facts: Steps and items executed in this process (a continued run executes fewer).
+    """
+
+    folder: Path
+    unlearned: Unlearned
+    results: Mapping[str, Results]
+    report: Path
+    facts: Mapping[str, float]
+
+
+def execute(
+    request: ForgetRequest,
+    *,
+    output: str | Path | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> RunResult:
+    """Unlearn, evaluate and report; what an earlier start of the same request has done is not done again.
+
+    Args:
+        request: What to do.
+        output: Run folder; None takes the request's, else ``runs/<hash>``.
+        overwrite: Remove another request's run from the folder.
+        progress: Told of (stage, done, in all).
+
+    Raises:
+        InputError: When something about the request is wrong; raised before any model is loaded.
+        TrainingStopped: When the loss is not a finite number; the last checkpoint stays in the folder.
+    """
+    plan = make_plan(request)
+    folder = RunFolder(_output(request, plan, output), plan.record, overwrite=overwrite)
+    with folder.open():
+        (folder.path / "request.yaml").write_text(request.as_yaml(), encoding="utf-8")
+        models = prepare_models(plan, progress)
+        unlearned, steps_now = _unlearn(plan, models, folder, progress)
+        measured = evaluate_roles(
+            request,
+            {**models, "unlearned": unlearned.path},
+            plan.data,
+            own_rows=folder.path / "rows",
+            progress=progress,
+        )
+        folder.write("metrics.json", {role: result.as_dict() for role, result in measured.results.items()})
+        now = {
+            "steps_executed": float(steps_now),
+            "items_scored": _sum(measured.results, "scored_now"),
+            "items_generated": _sum(measured.results, "generated_now"),
+        }
+        folder.finish("evaluation", now)
+        report = _report(plan, folder, unlearned, measured.results, measured.costs)
+        folder.finish("report", {})
+    return RunResult(folder.path, unlearned, measured.results, report, now)
+
+
+def _output(request: ForgetRequest, plan: Plan, output: str | Path | None) -> Path:
+    place = output or request.output
+    return Path(place).expanduser() if place else Path("runs") / f"{plan.spec.name}-{plan.hash[:8]}"
+
+
+def _unlearn(
+    plan: Plan, models: Mapping[str, str | Path], folder: RunFolder, progress: Progress | None
+) -> tuple[Unlearned, int]:
+    """Return the unlearned model and the optimiser steps executed now; a finished stage is read back."""
+    target = folder.path / "model"
+    if folder.is_done("unlearning") and target.is_dir():
+        return replace(_read_unlearned(folder.read("unlearned.json"), target), load=load_language_model), 0
+    checkpoints = folder.path / "checkpoints"
+    unlearned = run_job(
+        make_job(plan, models["original"]), target, checkpoints=checkpoints, progress=within(progress, "unlearning")
+    )
+    folder.write("unlearned.json", {**asdict(replace(unlearned, load=None)), "path": target.name})
+    folder.finish("unlearning", {"weights_hash": unlearned.weights_hash, "steps_executed": unlearned.cost.steps})
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return replace(unlearned, load=load_language_model), unlearned.cost.steps or 0
+
+
+def _read_unlearned(data: Mapping[str, Any], path: Path) -> Unlearned:
+    values = {key: value for key, value in data.items() if key != "load"}
+    return Unlearned(
+        **{
+            **values,
+            "path": path,
+            "intention": Intention(values["intention"]),
+            "history": tuple(PathPoint(**point) for point in values["history"]),
+            "cost": Cost(**values["cost"]),
+            "notes": tuple(values["notes"]),
+        }
+    )
+
+
+def _report(
+    plan: Plan, folder: RunFolder, unlearned: Unlearned, results: Mapping[str, Results], costs: Mapping[str, Cost]
+) -> Path:
+    manifest = folder.manifest
+    report = Report(
+        request={**plan.record, "output": folder.path.name},
+        unlearned=unlearned,
+        results=results,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        data=plan.describe_data(),
+        costs={"unlearning": unlearned.cost, **costs},
+        manifest={**environment(), "created": manifest.get("created", ""), "seeds": plan.record.get("seeds", {})},
+        notes=plan.notes,
+        fictional=plan.is_fictional,
+    )
+    return write_report(report, folder.path, include_plaintext=plan.request.include_plaintext)
+
+
+def _sum(results: Mapping[str, Results], name: str) -> float:
+    return float(sum(result.cost.get(name, 0.0) for result in results.values()))

@@ -1,0 +1,242 @@
+"""What a request comes to, checked before any model is loaded: rows, plugs, models, settings."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from efface.adapters.base import Adapter
+from efface.adapters.choice import AUTO, choose_adapter, make_adapter
+from efface.data.schema import RowSet
+from efface.errors import MissingNeed
+from efface.evals import SuiteData
+from efface.methods.presets import MethodSpec, expand, missing_needs
+from efface.models.loading import ModelInfo, check_model
+from efface.models.memory import MemoryEstimate, available_memory, estimate_memory, require_memory, training_shape
+from efface.request import EMBEDDED, ForgetRequest
+from efface.run.evaluation import ROLES, TINY, with_extra_sets
+from efface.run.progress import Progress, within
+from efface.train.settings import StopSettings, TrainSettings
+from efface.train.unlearn import UnlearningJob
+from efface.world import Recipe, build_models, load_world
+
+__all__ = ["Plan", "make_job", "make_plan", "prepare_models"]
+
+DEFAULT_METHOD = "npo"
+CHARACTERS_PER_TOKEN = 3
+"""A cautious guess for the memory estimate, made before a tokenizer is loaded."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A request with everything that can be checked without weights.
+
+    Attributes:
+        request: The request as asked.
+        data: Its sets, and the further sets its suites take.
+        spec: The method as plugs, with the defaults for the model's size.
+        info: What is known of the original model; None for the embedded one before it is built.
+        recipe: Recipe of the embedded world, where it is used.
+        is_fictional: Whether every person in the rows is invented.
+        notes: Warnings a reader must see.
+    """
+
+    request: ForgetRequest
+    data: SuiteData
+    spec: MethodSpec
+    info: ModelInfo | None = None
+    recipe: Recipe | None = None
+    is_fictional: bool = False
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """The resolved request as plain types: plugs spelt out, sets by count and hash, no text of any row."""
+        resolved = self.request.resolved()
+        for name in ("forget", "retain", "holdout"):
+            rows: RowSet | None = getattr(self.data, name)
+            resolved[name] = None if rows is None else {"rows": len(rows), "sha256": rows.content_hash}
+        resolved["method"] = self.spec.resolved()
+        resolved["training"] = _training(self).model_dump(mode="json")
+        for name in ("forget_weight", "retention", "rule", "adapter", "unlearning"):
+            resolved.pop(name, None)
+        resolved["max_length"] = self.request.unlearning.max_length
+        if self.recipe is not None:
+            resolved["recipe"] = self.recipe.hash
+        return resolved
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of :attr:`record`."""
+        return hashlib.sha256(json.dumps(self.record, sort_keys=True, default=str).encode()).hexdigest()
+
+    def describe_data(self) -> dict[str, dict[str, Any]]:
+        """Return rows, entities, source and hash of every set, for the report."""
+        return {
+            name: {
+                "rows": len(rows),
+                "entities": len({row.entity for row in rows}),
+                "source": Path(rows.source).name,
+                "sha256": rows.content_hash,
+            }
+            for name, rows in self.data.sets.items()
+        }
+
+
+def make_plan(request: ForgetRequest) -> Plan:
+    """Check a request as a whole; nothing is trained and no weight is loaded.
+
+    Raises:
+        InputError: When a file, row, name, setting, model or set is wrong.
+        MissingNeed: When the method needs something that the request does not give.
+    """
+    is_embedded = request.model == EMBEDDED
+    _expand(request, None)  # names and hyper-parameters first: the cheapest mistakes to find
+    recipe = Recipe.default(seed=request.seeds.data, training_seed=request.seeds.training) if is_embedded else None
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        data = _data(request, recipe)
+    info = None
+    if not is_embedded:
+        for role in ("model", "retrained", "retrained_2"):
+            place = getattr(request, role)
+            if place is not None:
+                checked = check_model(place)
+                info = info or checked
+    spec = _expand(request, TINY - 1 if info is None else info.num_parameters)
+    missing = missing_needs(
+        spec,
+        has_retain=data.retain is not None,
+        has_holdout=data.holdout is not None,
+        has_alternates=all(row.perturbed_answer for row in data.forget),
+    )
+    if missing:
+        raise MissingNeed(" ".join(missing))
+    notes = [str(item.message) for item in caught if issubclass(item.category, UserWarning)]
+    plan = Plan(request, data, spec, info, recipe, is_fictional=is_embedded and request.forget is None, notes=tuple(notes))
+    warning = spec.warning_for(_training(plan).learning_rate, None if info is None else info.num_parameters)
+    plan = _with_notes(plan, [*spec.notes, *([warning] if warning else []), *_reference_notes(request)])
+    if info is not None:
+        _adapter(plan, info)
+    return plan
+
+
+def prepare_models(plan: Plan, progress: Progress | None = None) -> dict[str, str | Path]:
+    """Return role -> model; the embedded world's are built, or taken from the cache, here."""
+    request = plan.request
+    if plan.recipe is None:
+        named = {"original": request.model, "retrained": request.retrained, "retrained_2": request.retrained_2}
+        return {role: place for role, place in named.items() if place is not None}
+    wanted = ("original", "retrained")
+    built = build_models(plan.recipe, roles=wanted, progress=within(progress, "building the embedded world's models"))
+    return {role: getattr(built, role) for role in ROLES if role in wanted}
+
+
+def make_job(plan: Plan, original: str | Path) -> UnlearningJob:
+    """Return the training job on the original model.
+
+    Raises:
+        InputError: When the estimated memory does not fit the device.
+    """
+    info = plan.info or check_model(original)
+    adapter, estimate = _adapter(plan, info)
+    method = {**plan.spec.resolved(), "adapter": adapter.resolved(), "training": _training(plan).model_dump(mode="json")}
+    return UnlearningJob(
+        model=original,
+        forget=plan.data.forget,
+        objective=plan.spec.objective,
+        rule=plan.spec.rule,
+        adapter=adapter,
+        settings=_training(plan),
+        method={**method, "estimated_peak_bytes": estimate.total},
+        intention=plan.spec.intention,
+        retention=plan.spec.retention,
+        retain=plan.data.retain,
+        holdout=plan.data.holdout,
+        forget_weight=plan.spec.forget_weight,
+        retain_weight=plan.spec.retain_weight,
+        template=plan.request.template,
+        max_length=plan.request.unlearning.max_length,
+        dtype=plan.request.unlearning.dtype or "float32",
+        seed=plan.request.seeds.unlearning,
+        notes=(),
+    )
+
+
+def _expand(request: ForgetRequest, parameters: int | None) -> MethodSpec:
+    method = {"name": DEFAULT_METHOD} if request.method is None else request.method.model_dump()
+    return expand(
+        method,
+        retention=None if request.retention is None else request.retention.model_dump(),
+        rule=None if request.rule is None else request.rule.model_dump(),
+        adapter=request.adapter.model_dump() if request.adapter.settings else request.adapter.name,
+        forget_weight=request.forget_weight,
+        parameters=parameters,
+    )
+
+
+def _data(request: ForgetRequest, recipe: Recipe | None) -> SuiteData:
+    if recipe is None:
+        rows = request.data()
+        return with_extra_sets(SuiteData(rows.forget, rows.retain, rows.holdout), request)
+    world = load_world(recipe.world)
+    sets = SuiteData(world.forget, world.retain, world.holdout, extra=world.extra_sets())
+    if request.forget is not None:
+        rows = request.data()
+        sets = SuiteData(rows.forget, rows.retain or sets.retain, rows.holdout or sets.holdout, extra=sets.extra)
+    return with_extra_sets(sets, request)
+
+
+def _training(plan: Plan) -> TrainSettings:
+    """Return the training settings: the method's defaults for this size, and what the request sets on top."""
+    given = plan.request.unlearning.given()
+    own = {key: value for key, value in given.items() if key not in ("max_length", "dtype", "stop")}
+    stop = StopSettings(**given.get("stop", {}))
+    return TrainSettings(
+        **{**plan.spec.training.as_dict(), "threads": _threads(plan), **own, "stop": stop, "seed": plan.request.seeds.unlearning}
+    )
+
+
+def _threads(plan: Plan) -> int | None:
+    is_tiny = plan.info is None or plan.info.num_parameters < TINY
+    return 1 if is_tiny else None
+
+
+def _adapter(plan: Plan, info: ModelInfo) -> tuple[Adapter, MemoryEstimate]:
+    """Decide what is trained and refuse what does not fit into memory."""
+    available = available_memory()
+    asked = plan.spec.adapter
+    name = asked if isinstance(asked, str) else str(asked.get("name", AUTO))
+    if name == AUTO:
+        asked = name = choose_adapter(estimate_memory(_shape(plan, info, "full")).total, available)
+    return make_adapter(asked), require_memory(_shape(plan, info, name), available, info=info)
+
+
+def _shape(plan: Plan, info: ModelInfo, adapter: str) -> Any:
+    settings = _training(plan)
+    rows = settings.micro_batch_size or settings.effective_batch(len(plan.data.forget))
+    longest = max(len(f"{row.question or ''}{row.answer or ''}{row.text or ''}") for row in plan.data.forget)
+    length = longest // CHARACTERS_PER_TOKEN + 16
+    limit = plan.request.unlearning.max_length or info.max_positions
+    return training_shape(
+        info,
+        adapter=adapter,
+        batch_rows=rows * (2 if plan.spec.retention is not None else 1),
+        length=min(length, limit) if limit else length,
+        checkpoints_activations=settings.gradient_checkpointing,
+    )
+
+
+def _reference_notes(request: ForgetRequest) -> list[str]:
+    if request.retrained is None and request.model != EMBEDDED:
+        return ["No retrained model was given: what is defined against one is not available, and no verdict can say removed."]
+    return []
+
+
+def _with_notes(plan: Plan, notes: list[str]) -> Plan:
+    return replace(plan, notes=tuple(dict.fromkeys((*plan.notes, *notes))))

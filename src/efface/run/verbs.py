@@ -1,0 +1,147 @@
+"""The verbs of the Python face: thin calls into the stages of a run."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from efface.errors import InputError
+from efface.evals.metrics.base import Variant
+from efface.models.language_model import LocalModel, load_language_model
+from efface.models.loading import check_model, save_model
+from efface.request import EMBEDDED, ForgetRequest, SuiteChoice
+from efface.results import Results, Unlearned
+from efface.run.evaluation import measure_suites, side_by_side
+from efface.run.plan import Plan, make_job, make_plan, prepare_models
+from efface.run.progress import Progress, within
+from efface.train.unlearn import run_job
+
+__all__ = ["evaluate", "load", "unlearn"]
+
+Plugged = str | Mapping[str, Any] | Any
+"""A plug by name, as ``{"name": ..., **settings}``, or as an object."""
+
+
+def unlearn(
+    model: str | Path | LocalModel | None = None,
+    request: ForgetRequest | None = None,
+    *,
+    method: Plugged = None,
+    retention: Plugged = None,
+    rule: Plugged = None,
+    adapter: Plugged = None,
+    seed: int | None = None,
+    output: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Unlearned:
+    """Make a model forget.
+
+    Args:
+        model: Directory, hub id, "embedded", or a loaded model; None takes the request's.
+        request: What must go and what must stay. Arguments given here win over its fields.
+        method: A preset or an objective, by name or as an object ("npo", ``NPO(beta=0.2)``).
+        retention: The term that protects the rest.
+        rule: How the two losses become one update.
+        adapter: What is trained: "auto", "full", "lora".
+        seed: Unlearning seed.
+        output: Directory for the model; None makes a temporary one (``Unlearned.save`` copies it).
+        progress: Told of (stage, done, in all).
+
+    Returns:
+        The model on disk, the forget/retain path, why training ended and what it cost.
+
+    Raises:
+        InputError: When the request, the method or the model is wrong; raised before any model is loaded.
+    """
+    changes = {"model": _place(model), "method": method, "retention": retention, "rule": rule, "adapter": adapter}
+    asked = _with(request, {key: value for key, value in changes.items() if value is not None})
+    if seed is not None:
+        asked = _with(asked, {"seeds": {**asked.seeds.model_dump(), "unlearning": seed}})
+    plan = make_plan(asked)
+    models = prepare_models(plan, progress)
+    target = Path(output) if output is not None else Path(tempfile.mkdtemp(prefix="efface-unlearned-")) / "model"
+    made = run_job(make_job(plan, models["original"]), target, progress=within(progress, "unlearning"))
+    return replace(made, load=load_language_model)
+
+
+def evaluate(
+    model: str | Path | LocalModel | Unlearned | None = None,
+    *,
+    suite: str = "auto",
+    request: ForgetRequest | None = None,
+    against: str | Path | LocalModel | Results | None = None,
+    role: str = "unlearned",
+    variant: Variant = "strict",
+    progress: Progress | None = None,
+) -> Results:
+    """Measure a model on a request's rows.
+
+    Args:
+        model: What to measure; None takes the request's original model.
+        suite: "auto" (what the rows allow) or the name of a suite; a request's own choice of suites wins over "auto".
+        request: Where the rows come from.
+        against: The retrained model or its results, for what is defined relative to it; None takes the request's ``retrained``.
+        role: Label of the model in tables.
+        variant: "strict", "openunlearning" or "original".
+        progress: Told of (stage, done, in all).
+
+    Returns:
+        Figures with intervals; ``print(results)`` shows a table.
+    """
+    if request is None:
+        raise InputError("No request was given. It names the rows to measure on. Pass request=ForgetRequest(...).")
+    asked = request if suite == "auto" else _with(request, {"evaluate": (SuiteChoice(suite=suite),)})
+    plan = make_plan(asked)
+    roles = prepare_models(plan, progress) if EMBEDDED in (asked.model, model, against) or against is None else {}
+    measured = _resolve(model, roles, "original")
+    if measured is None:
+        raise InputError("There is no model to measure. Give one, or a request that names it. Pass model=... .")
+    reference = _resolve(against, roles, "retrained")
+    if isinstance(reference, Results):
+        compared = {reference.suite: reference}
+    elif reference is None:
+        compared = {}
+    else:
+        compared = measure_suites(
+            _loaded(reference, plan), asked, plan.data, role="retrained", variant=variant, progress=progress
+        )
+    return side_by_side(
+        measure_suites(_loaded(measured, plan), asked, plan.data, role=role, against=compared, variant=variant, progress=progress)
+    )
+
+
+def load(path: str | Path) -> LocalModel:
+    """Load a model directory or hub id as a model that generates and scores."""
+    return load_language_model(path)
+
+
+def _resolve(model: Any, roles: Mapping[str, str | Path], default: str) -> Any:
+    if model is None or model == EMBEDDED:
+        return roles.get(default)
+    if isinstance(model, str) and model in roles:
+        return roles[model]
+    return model.path if isinstance(model, Unlearned) else model
+
+
+def _loaded(model: Any, plan: Plan) -> LocalModel:
+    return model if isinstance(model, LocalModel) else load_language_model(model, template=plan.request.template)
+
+
+def _with(request: ForgetRequest | None, changes: Mapping[str, Any]) -> ForgetRequest:
+    """Return the request with some fields replaced, checked again as a whole."""
+    fields = {} if request is None else {name: getattr(request, name) for name in request.model_fields_set}
+    return ForgetRequest(**{**fields, **changes})
+
+
+def _place(model: str | Path | LocalModel | None) -> str | None:
+    """Return where a model lies; a loaded one is written to a temporary directory first, as it is."""
+    if model is None or isinstance(model, (str, Path)):
+        return None if model is None else str(model)
+    directory = Path(tempfile.mkdtemp(prefix="efface-original-")) / "model"
+    kind = next(model.model.parameters()).dtype
+    save_model(model.model, model.tokenizer, directory, dtype=kind, metadata={"template": model.template.record()})
+    check_model(directory)
+    return str(directory)
