@@ -1,0 +1,189 @@
+"""The report as one HTML file that opens offline: no script, no font, no picture and no address outside of it.
+
+The page is made from the plain data of :func:`efface.report.build.build_report` alone, so that an old ``report.json`` can be shown
+again and both files carry the same figures.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from efface.report import plots, wording
+from efface.report.build import DISTRIBUTIONS, build_report, check_report
+from efface.report.catalogue import describe, role_label
+from efface.report.findings import pick
+from efface.report.masking import example_texts
+from efface.report.svg import inline_svg
+from efface.results import PathPoint, Report, Results
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+__all__ = ["EXAMPLES_FILE", "render_html", "write_report"]
+
+EXAMPLES_FILE = "examples-plaintext.json"
+# The few figures of the first screen: a title, and where to take it from, best first.
+_CARDS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
+    ("Knows what it should forget", (("forget", "fact_accuracy"), ("forget", "rouge"), ("forget", "probability"))),
+    ("Knows what it should keep", (("retain", "fact_accuracy"), ("retain", "rouge"), ("retain", "probability"))),
+    ("Knows other things", (("world_facts", "fact_accuracy"), ("real_authors", "fact_accuracy"), ("", "model_utility"))),
+    ("Refuses what it should answer", (("retain", "refusal_rate"),)),
+)
+
+
+def render_html(report: Report | Mapping[str, Any]) -> str:
+    """Return the page of a report, or of the content of a ``report.json``."""
+    data = build_report(report) if isinstance(report, Report) else check_report(report)
+    results = {role: Results.from_dict(result) for role, result in data["results"].items()}
+    template = _environment().get_template("report.html.j2")
+    return template.render(
+        report=data,
+        cards=_cards(data, results),
+        distributions=_distributions(results),
+        path_plot=_path_plot(data),
+        rows_by_name={row["name"]: row for part in data["comparison"] for row in part["rows"]},
+    )
+
+
+def write_report(report: Report, directory: str | Path, *, include_plaintext: bool = False) -> Path:
+    """Write ``report.html`` and ``report.json`` into ``directory`` and return the path of the page.
+
+    Both files are replaced in one move each, so that a crash leaves the old report or the new one.
+
+    Args:
+        report: What to say.
+        directory: Where to write; made when missing.
+        include_plaintext: Whether to write the examples in plain text as well, to a file of their own
+            (``examples-plaintext.json``). Without it such a file of an earlier report is removed.
+    """
+    folder = Path(directory)
+    folder.mkdir(parents=True, exist_ok=True)
+    data = build_report(report)
+    plain = folder / EXAMPLES_FILE
+    if include_plaintext:
+        data["plaintext_file"] = EXAMPLES_FILE
+        _write(plain, _json({"schema": "efface-examples/1", "examples": example_texts(report.results)}))
+    else:
+        plain.unlink(missing_ok=True)
+    _write(folder / "report.json", _json(data))
+    page = folder / "report.html"
+    _write(page, render_html(data))
+    return page
+
+
+def _json(data: Mapping[str, Any]) -> str:
+    return json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _write(path: Path, text: str) -> None:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("efface.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "figure": wording.figure,
+        "interval": lambda cell, scale: wording.interval_text(cell["low"], cell["high"], scale) if cell else "",
+        "duration": wording.duration,
+        "bytes": wording.bytes_text,
+        "role": role_label,
+        "number": _number,
+        "opening": lambda text: text[:1].upper() + text[1:],
+        "setting": _setting,
+        "sections": _sections,
+        "place": lambda value: f"{100 * min(1.0, max(0.0, value)):.2f}%",
+    }
+    return environment
+
+
+def _cards(data: Mapping[str, Any], results: Mapping[str, Results]) -> list[dict[str, Any]]:
+    rows = {row["name"]: row for part in data["comparison"] for row in part["rows"]}
+    cards = []
+    for title, places in _CARDS:
+        name = next((found for place in places if (found := pick(results, *place)) is not None), None)
+        if name is not None:
+            cards.append({"title": title, "row": rows[name]})
+    return cards
+
+
+def _distributions(results: Mapping[str, Results]) -> list[dict[str, str]]:
+    """Draw the spread of the answers behind the means, where values per item are there."""
+    found: list[dict[str, str]] = []
+    for set_name, family in DISTRIBUTIONS:
+        name = pick(results, set_name, family)
+        if name is None or not any(name in r.metrics and r.metrics[name].per_item for r in results.values()):
+            continue
+        label = describe(name).label.removesuffix(", median of logs")
+        svg = inline_svg(plots.plot_distribution(results, name), key=f"spread-{len(found)}", label=f"{label}, answer by answer")
+        found.append({"name": name, "label": label, "family": family, "svg": svg})
+    return found
+
+
+def _path_plot(data: Mapping[str, Any]) -> str:
+    points = [PathPoint(p["step"], p["epoch"], p["values"]) for p in data["path"]]
+    if len(points) < 2:
+        return ""
+    made = data["unlearned"] or {}
+    axes = plots.plot_path(points, stopped_step=made.get("stopped_step"), kept_step=made.get("kept_step"))
+    return inline_svg(axes, key="path", label="Loss on the forget, retain and holdout rows over the training steps")
+
+
+def _number(value: Any) -> str:
+    """Return a value as it stands in JSON, for the data attributes that carry the exact figures."""
+    return "" if value is None else repr(value)
+
+
+def _setting(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, int):
+        return f"{value:,}" if abs(value) >= 10_000 else str(value)
+    if isinstance(value, list):
+        return ", ".join(_setting(v) for v in value) or "none"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_setting(v)}" for key, v in value.items()) or "none"
+    return str(value)
+
+
+def _sections(data: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, Any]]]]:
+    """Cut nested settings into titled lists: plain values first, then one list per mapping."""
+    plain = [(key, value) for key, value in data.items() if not isinstance(value, Mapping)]
+    nested = [(key, list(_flat(value))) for key, value in data.items() if isinstance(value, Mapping) and value]
+    return ([("", plain)] if plain else []) + nested
+
+
+def _flat(data: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    rows: list[tuple[str, Any]] = []
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            rows += _flat(value, f"{prefix}{key}.")
+        else:
+            rows.append((f"{prefix}{key}", value))
+    return rows
