@@ -34,7 +34,16 @@ from efface.methods.base import LossOutput, MethodConfig, Need, Objective, Paper
 from efface.methods.refusals import AlternateConfig, alternate_needs
 from efface.models.scoring import AnswerScores
 
-__all__ = ["DIVERGENCES", "FLAT", "IMPLAUSIBLE", "FLATConfig", "check_first_step", "flat_loss", "padded_probability"]
+__all__ = [
+    "DIVERGENCES",
+    "FLAT",
+    "IMPLAUSIBLE",
+    "FLATConfig",
+    "check_first_step",
+    "flat_loss",
+    "mean_probability",
+    "padded_probability",
+]
 
 IMPLAUSIBLE = 1e-3
 """Template probability below which FLAT has nothing to hold on to."""
@@ -85,6 +94,11 @@ def flat_loss(template: Tensor, forget: Tensor, divergence: str, *, variant: Lit
         raise InputError(_refusal(divergence, name))
     activation, composite = _TERMS[name]
     return composite(forget) - activation(template)
+
+
+def mean_probability(scores: AnswerScores) -> Tensor:
+    """Return the paper's P of each row, the mean probability of its own answer tokens -> (B,)."""
+    return scores.sequence_mean(scores.logp.exp())
 
 
 def padded_probability(scores: AnswerScores) -> Tensor:
@@ -172,8 +186,8 @@ class FLAT(Objective):
         else:
             loss = forget.row_mean(flat_loss(self._probability(alternate), self._probability(forget), self.config.divergence))
         logs = {
-            "template_probability": alternate.row_mean(alternate.sequence_mean(alternate.logp.detach().exp())),
-            "forget_probability": forget.row_mean(forget.sequence_mean(forget.logp.detach().exp())),
+            "template_probability": alternate.row_mean(mean_probability(alternate).detach()),
+            "forget_probability": forget.row_mean(mean_probability(forget).detach()),
         }
         return LossOutput(loss, logs)
 
@@ -184,4 +198,4 @@ class FLAT(Objective):
     def _probability(self, scores: AnswerScores) -> Tensor:
         if self.config.probability == "geometric":
             return scores.sequence_mean(scores.logp).exp()
-        return scores.sequence_mean(scores.logp.exp())
+        return mean_probability(scores)

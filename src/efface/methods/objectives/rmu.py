@@ -35,8 +35,8 @@ _ATTENTION = ("attn", "attention", "mixer")
 
 def squared_distance(hidden: Tensor, target: Tensor) -> Tensor:
     """Return the mean squared difference over the d features for activations (N, d) and targets (N, d) or (d,) -> (N,)."""
-    squares: Tensor = (hidden - target.detach().to(hidden)).square()
-    return squares.mean(-1)
+    difference: Tensor = hidden - target.detach().to(hidden)
+    return difference.square().mean(-1)
 
 
 def reduce_squares(scores: AnswerScores, squares: Tensor, *, variant: Literal["default", "reference"] = "default") -> Tensor:
