@@ -158,7 +158,7 @@ def _header(file: Path) -> dict[str, Any]:
             header: dict[str, Any] = json.loads(stream.read(length))
     except (OSError, ValueError, struct.error) as error:
         raise InputError(
-            f"{file} is not a safetensors file ({first_line(error)}). Weights are stored as such. Copy it again."
+            f"{file} is no safetensors file ({first_line(error)}). Weights are stored as such. Copy it again."
         ) from error
     return header
 

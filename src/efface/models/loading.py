@@ -123,7 +123,8 @@ def load_model(
     tokenizer = load_tokenizer(path_or_id)
     kind = resolve_dtype(dtype, stored=info.dtype, trainable=trainable)
     options: dict[str, Any] = {"attn_implementation": attention} if attention else {}
-    model: Any = AutoModelForCausalLM.from_pretrained(info.base, dtype=kind, **options)
+    with _without_bars():
+        model: Any = AutoModelForCausalLM.from_pretrained(info.base, dtype=kind, **options)
     if info.is_adapter:
         from peft import PeftModel
 
@@ -182,7 +183,7 @@ def save_model(
     before = _weights_directory(original) if original is not None and not has_adapter else None
     if before is not None:
         survival = cast_survival(_stored_state(before, model), unwrap(model).state_dict(), kind)
-    with _atomic_directory(target) as temporary:
+    with _atomic_directory(target) as temporary, _without_bars():
         if has_adapter:
             _write_adapter(model, temporary)
         else:
@@ -277,6 +278,20 @@ def _set_config_dtype(file: Path, dtype: torch.dtype) -> None:
                 part[key] = name
     config["dtype"] = name
     file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Keep transformers' own progress bars off the terminal."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 @contextmanager
