@@ -17,6 +17,7 @@ from efface.run.evaluation import evaluate_roles
 from efface.run.folder import RunFolder, environment
 from efface.run.plan import Plan, make_job, make_plan, prepare_models
 from efface.run.progress import Progress, within
+from efface.train.language_model import cpu_threads
 from efface.train.unlearn import run_job
 
 __all__ = ["RunResult", "execute"]
@@ -98,9 +99,9 @@ def _unlearn(
     if folder.is_done("unlearning") and target.is_dir():
         return replace(_read_unlearned(folder.read("unlearned.json"), target), load=load_language_model), 0
     checkpoints = folder.path / "checkpoints"
-    unlearned = run_job(
-        make_job(plan, models["original"]), target, checkpoints=checkpoints, progress=within(progress, "unlearning")
-    )
+    job = make_job(plan, models["original"])
+    with cpu_threads(job.settings.threads):
+        unlearned = run_job(job, target, checkpoints=checkpoints, progress=within(progress, "unlearning"))
     folder.write("unlearned.json", {**asdict(replace(unlearned, load=None)), "path": target.name})
     folder.finish("unlearning", {"weights_hash": unlearned.weights_hash, "steps_executed": unlearned.cost.steps})
     shutil.rmtree(checkpoints, ignore_errors=True)

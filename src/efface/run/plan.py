@@ -88,8 +88,12 @@ class Plan:
         }
 
 
-def make_plan(request: ForgetRequest) -> Plan:
+def make_plan(request: ForgetRequest, *, trains: bool = True) -> Plan:
     """Check a request as a whole; nothing is trained and no weight is loaded.
+
+    Args:
+        request: What to do.
+        trains: Whether the method will run; a plan that only measures asks neither for its needs nor for memory.
 
     Raises:
         InputError: When a file, row, name, setting, model or set is wrong.
@@ -115,10 +119,12 @@ def make_plan(request: ForgetRequest) -> Plan:
         has_holdout=data.holdout is not None,
         has_alternates=all(row.perturbed_answer for row in data.forget),
     )
-    if missing:
+    if missing and trains:
         raise MissingNeed(" ".join(missing))
     notes = [str(item.message) for item in caught if issubclass(item.category, UserWarning)]
     plan = Plan(request, data, spec, info, recipe, is_fictional=is_embedded and request.forget is None, notes=tuple(notes))
+    if not trains:
+        return plan
     warning = spec.warning_for(_training(plan).learning_rate, None if info is None else info.num_parameters)
     plan = _with_notes(plan, [*spec.notes, *([warning] if warning else []), *_reference_notes(request)])
     if info is not None:

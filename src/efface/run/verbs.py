@@ -17,6 +17,7 @@ from efface.results import Results, Unlearned
 from efface.run.evaluation import measure_suites, side_by_side
 from efface.run.plan import Plan, make_job, make_plan, prepare_models
 from efface.run.progress import Progress, within
+from efface.train.language_model import cpu_threads
 from efface.train.unlearn import run_job
 
 __all__ = ["evaluate", "load", "unlearn"]
@@ -63,7 +64,9 @@ def unlearn(
     plan = make_plan(asked)
     models = prepare_models(plan, progress)
     target = Path(output) if output is not None else Path(tempfile.mkdtemp(prefix="efface-unlearned-")) / "model"
-    made = run_job(make_job(plan, models["original"]), target, progress=within(progress, "unlearning"))
+    job = make_job(plan, models["original"])
+    with cpu_threads(job.settings.threads):
+        made = run_job(job, target, progress=within(progress, "unlearning"))
     return replace(made, load=load_language_model)
 
 
@@ -94,7 +97,7 @@ def evaluate(
     if request is None:
         raise InputError("No request was given. It names the rows to measure on. Pass request=ForgetRequest(...).")
     asked = request if suite == "auto" else _with(request, {"evaluate": (SuiteChoice(suite=suite),)})
-    plan = make_plan(asked)
+    plan = make_plan(asked, trains=False)
     roles = prepare_models(plan, progress) if EMBEDDED in (asked.model, model, against) or against is None else {}
     measured = _resolve(model, roles, "original")
     if measured is None:

@@ -29,7 +29,7 @@ from efface.train.trainer import Losses
 
 __all__ = ["MONITOR_ROWS", "UnlearningJob", "run_job"]
 
-MONITOR_ROWS = 64
+MONITOR_ROWS = 32
 """Rows per set whose NLL draws the forget/retain path."""
 
 
