@@ -189,14 +189,15 @@ def _is(name: str, set_name: str, family: str) -> bool:
 
 def _asked(report: Report) -> str:
     model = str(report.request.get("model", "")).rstrip("/").rpartition("/")[2]
-    forget = report.data.get("forget", {})
+    model = "the embedded model" if model == "embedded" else f"the model “{model}”" if model else "the model"
     if report.unlearned is None:
-        return f"The model{f' “{model}”' if model else ''} was measured; nothing was changed."
+        return f"The request: measure {model}. Nothing was changed."
+    forget = report.data.get("forget", {})
     rows, entities = forget.get("rows"), forget.get("entities")
     what = count(rows, "row") if rows is not None else "a set of rows"
     if entities is not None and entities != rows:
         what += f" about {count(entities, 'entity', 'entities')}"
-    return f"The request: make the model{f' “{model}”' if model else ''} forget {what}."
+    return f"The request: make {model} forget {what}."
 
 
 def _done(report: Report) -> str:
@@ -204,7 +205,7 @@ def _done(report: Report) -> str:
     if made is None:
         return ""
     method = made.method
-    name = method.get("preset") or _name(method.get("objective") or method.get("method")) or method.get("name") or "a method"
+    name = method.get("name") or _name(method.get("objective")) or "a method"
     kept = _name(method.get("retention"))
     guard = f" with {kept.upper() if len(kept) <= 3 else kept} on the retained rows" if kept and kept != "none" else ""
     steps = f" for {count(made.cost.steps, 'step')}" if made.cost.steps else ""
@@ -221,10 +222,10 @@ def _collapse(results: Mapping[str, Results]) -> list[str]:
         return []
     description = describe(found["metric"])
     now, then = figure(found["value"], description.scale), figure(found["reference_value"], description.scale)
-    figures = f"{description.label[:1].lower()}{description.label[1:]} {now}, the {found['reference']} model {then}"
+    where = f"on “{description.label}” it gets {now}, where the {found['reference']} model gets {then}"
     if found["status"] == "collapsed":
-        return [f"The model is broken: {figures}. In a broken model low figures on the forget rows mean nothing."]
-    return [f"The model is damaged: {figures}. It kept {percent(found['share'])} of it, less than the floor of 80%."]
+        return [f"The model is broken: {where}. In a broken model low figures on the forget rows mean nothing."]
+    return [f"The model is damaged: {where}. That is {percent(found['share'])} of it, below the floor of {percent(UTILITY_FLOOR)}."]
 
 
 def _forgotten(results: Mapping[str, Results]) -> list[str]:

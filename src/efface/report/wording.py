@@ -70,7 +70,7 @@ def duration(seconds: float | None) -> str:
     """Return seconds as people say them.
 
     >>> duration(0.04), duration(5.25), duration(83), duration(7300)
-    ('0.04 s', '5.2 s', '1 min 23 s', '2 h 2 min')
+    ('0.04 s', '5.2 s', '1 min 23 s', '2 h 1 min')
     """
     if seconds is None or not math.isfinite(seconds):
         return "not available"
