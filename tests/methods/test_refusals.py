@@ -7,6 +7,7 @@ from efface.errors import InputError
 from efface.methods.base import Need
 from efface.methods.objectives.dpo import DPO
 from efface.methods.objectives.idk import IDK
+from efface.methods.presets import expand, missing_needs
 from efface.methods.refusals import alternates_of, refusal_pool
 
 
@@ -47,3 +48,11 @@ def test_only_own_alternates_are_a_need():
     assert Need.ALTERNATE_ANSWERS in DPO.needs_of(DPO(alternate="row").config)
     assert Need.ALTERNATE_ANSWERS not in DPO.needs_of(DPO().config)
     assert IDK.needs_of(IDK().config) == frozenset()
+
+
+def test_a_plain_text_has_no_question_to_answer_otherwise():
+    with pytest.raises(InputError, match="plain text"):
+        alternates_of(Row.build({"text": "Once upon a time."}), IDK().config)
+    [sentence] = missing_needs(expand("flat"), has_retain=False, has_questions=False)
+    assert "plain texts" in sentence
+    assert missing_needs(expand("npo"), has_retain=True, has_questions=False) == []

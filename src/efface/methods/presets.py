@@ -185,6 +185,7 @@ def missing_needs(
     has_retain: bool,
     has_holdout: bool = False,
     has_alternates: bool = False,
+    has_questions: bool = True,
     has_labels: bool = False,
     has_weights: bool = True,
     has_generation: bool = True,
@@ -196,6 +197,7 @@ def missing_needs(
         has_retain: Whether there are retain rows.
         has_holdout: Whether there are holdout rows.
         has_alternates: Whether every forget row brings another answer (``perturbed_answer``).
+        has_questions: Whether every forget row is a question with an answer, none a plain text.
         has_labels: Whether rows carry class labels.
         has_weights: Whether the model is here with its weights, gradients and activations, not behind an endpoint.
         has_generation: Whether the model can write text.
@@ -211,7 +213,13 @@ def missing_needs(
         Need.HIDDEN_STATES: has_weights,
         Need.GENERATION: has_generation,
     }
-    return [_MISSING[need].format(name=spec.name) for need in Need if need in spec.needs and not met[need]]
+    missing = [_MISSING[need].format(name=spec.name) for need in Need if need in spec.needs and not met[need]]
+    if "alternate" in spec.objective.inputs and not has_questions:
+        missing.append(
+            f"{spec.name} gives the forget questions another answer, and some forget rows are plain texts. Use npo, simnpo or "
+            "grad_diff for texts."
+        )
+    return missing
 
 
 def describe(name: str) -> dict[str, Any]:

@@ -58,8 +58,13 @@ def alternates_of(row: Row, config: AlternateConfig) -> tuple[str, ...]:
     """Return the answers one row may be given: the pool, or its own.
 
     Raises:
-        InputError: When the row should bring its own and has none.
+        InputError: When the row is a plain text, or should bring its own and has none.
     """
+    if row.is_text:
+        raise InputError(
+            f"Row {row.id} is a plain text, and there is no question that another answer could be given to. Methods with alternate "
+            "answers need question and answer. Use npo, simnpo or grad_diff for texts."
+        )
     if config.alternate == "refusal":
         return refusal_pool(config.refusals)
     if not row.perturbed_answer:
