@@ -109,6 +109,7 @@ print(json.dumps([meter.bytes, sum(p.numel() for p in model.parameters())]))
 """
 
 
+@pytest.mark.slow
 def test_estimate_is_near_what_a_step_takes():
     done = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True)
     measured, parameters = json.loads(done.stdout.splitlines()[-1])

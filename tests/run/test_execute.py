@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
+
 from efface.errors import EffaceError, InputError, MissingNeed
 from efface.request import ForgetRequest
 from efface.run import execute
-from filelock import FileLock
 
 WriteRequest = Callable[..., Path]
 
@@ -30,7 +31,16 @@ def test_run_leaves_model_figures_and_report(write_request: WriteRequest, tmp_pa
     folder = tmp_path / "run"
     assert result.folder == folder
     names = {path.name for path in folder.iterdir()} - {".lock"}
-    assert names == {"manifest.json", "request.yaml", "model", "rows", "metrics.json", "report.json", "report.html", "unlearned.json"}
+    assert names == {
+        "manifest.json",
+        "request.yaml",
+        "model",
+        "rows",
+        "metrics.json",
+        "report.json",
+        "report.html",
+        "unlearned.json",
+    }
     assert set(result.results) == {"original", "retrained", "unlearned"}
     before = result.results["original"].value("forget_probability")
     after = result.results["unlearned"].value("forget_probability")
@@ -78,7 +88,11 @@ execute(ForgetRequest.read(sys.argv[1]), progress=progress)
 def kill_when(request: Path, is_time: Callable[[str, int], bool]) -> None:
     """Start the run in a process of its own and kill it (SIGKILL) when its progress says so."""
     child = subprocess.Popen(
-        [sys.executable, "-c", _CHILD, str(request)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
+        [sys.executable, "-c", _CHILD, str(request)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=dict(os.environ),
     )
     assert child.stdout is not None
     for line in child.stdout:

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
 from efface.data.encoding import Encoded
 from efface.errors import TrainingStopped
 from efface.methods.base import LossOutput, Objective
@@ -16,7 +18,6 @@ from efface.train.items import Collator, FlatItems, PlainItems, UnlearningItems
 from efface.train.language_model import train
 from efface.train.settings import StopSettings, TrainSettings
 from efface.train.trainer import Losses, last_checkpoint
-from transformers import LlamaConfig, LlamaForCausalLM
 
 VOCABULARY = 61
 

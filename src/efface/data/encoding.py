@@ -49,7 +49,7 @@ class Template(BaseModel):
     answer_prefix: str = " "
     assistant_end: str = "\n\n"
     system: str = ""
-    add_eos: bool = Field(True, description="Append EOS to the answer unless it ends in it; EOS is a labelled token.")
+    add_eos: bool = Field(default=True, description="Append EOS to the answer unless it ends in it; EOS is a labelled token.")
 
     @property
     def hash(self) -> str:
@@ -276,9 +276,7 @@ def _encode_chat(
 ) -> tuple[list[int], int]:
     turns = _chat_turns(template, question, shots, messages)
     prompt = list(tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False))
-    full = list(
-        tokenizer.apply_chat_template([*turns, {"role": "assistant", "content": answer}], return_dict=False)
-    )
+    full = list(tokenizer.apply_chat_template([*turns, {"role": "assistant", "content": answer}], return_dict=False))
     # A template may rewrite the generation prompt once the answer is there; the shared prefix is the prompt either way.
     start = 0
     while start < min(len(prompt), len(full)) and prompt[start] == full[start]:

@@ -113,7 +113,9 @@ def _take_conversation(values: dict[str, Any], where: str) -> None:
             raise InputError(f"{where}: a turn of messages lacks role or content. Both are text. Mend that turn.")
         clean.append({"role": turn["role"], "content": turn["content"]})
     if clean[-1]["role"] != "assistant":
-        raise InputError(f"{where}: the last turn of messages is not the assistant's. Its last assistant turn is the answer. Add it.")
+        raise InputError(
+            f"{where}: the last turn of messages is not the assistant's. Its last assistant turn is the answer. Add it."
+        )
     values["messages"] = tuple(clean)
     users = [turn["content"] for turn in clean if turn["role"] == "user"]
     values.setdefault("question", users[-1] if users else "")

@@ -21,7 +21,9 @@ class LanguageModel(Protocol):
     fingerprint never stand in for another.
     """
 
-    fingerprint: str
+    @property
+    def fingerprint(self) -> str:
+        """Identity of everything that decides what the model says."""
 
     def generate(self, items: Sequence[GenerateItem], *, progress: Progress | None = None) -> list[str]:
         """Return the greedy continuation of each item, in order."""

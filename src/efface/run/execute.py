@@ -91,9 +91,7 @@ def _output(request: ForgetRequest, plan: Plan, output: str | Path | None) -> Pa
     return Path(place).expanduser() if place else Path("runs") / f"{plan.spec.name}-{plan.hash[:8]}"
 
 
-def _unlearn(
-    plan: Plan, models: Mapping[str, str | Path], folder: RunFolder, progress: Progress | None
-) -> tuple[Unlearned, int]:
+def _unlearn(plan: Plan, models: Mapping[str, str | Path], folder: RunFolder, progress: Progress | None) -> tuple[Unlearned, int]:
     """Return the unlearned model and the optimiser steps executed now; a finished stage is read back."""
     target = folder.path / "model"
     if folder.is_done("unlearning") and target.is_dir():
@@ -122,9 +120,7 @@ def _read_unlearned(data: Mapping[str, Any], path: Path) -> Unlearned:
     )
 
 
-def _report(
-    plan: Plan, folder: RunFolder, unlearned: Unlearned, results: Mapping[str, Results], costs: Mapping[str, Cost]
-) -> Path:
+def _report(plan: Plan, folder: RunFolder, unlearned: Unlearned, results: Mapping[str, Results], costs: Mapping[str, Cost]) -> Path:
     manifest = folder.manifest
     report = Report(
         request={**plan.record, "output": folder.path.name},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,11 +20,11 @@ from efface.methods.presets import MethodSpec, expand, missing_needs
 from efface.models.loading import ModelInfo, check_model
 from efface.models.memory import MemoryEstimate, available_memory, estimate_memory, require_memory, training_shape
 from efface.request import EMBEDDED, ForgetRequest
-from efface.run.evaluation import ROLES, TINY, with_extra_sets
+from efface.run.evaluation import TINY, with_extra_sets
 from efface.run.progress import Progress, within
 from efface.train.settings import StopSettings, TrainSettings
 from efface.train.unlearn import UnlearningJob
-from efface.world import Recipe, build_models, load_world
+from efface.world import BuildState, Recipe, build_models
 
 __all__ = ["Plan", "make_job", "make_plan", "prepare_models"]
 
@@ -101,7 +102,7 @@ def make_plan(request: ForgetRequest, *, trains: bool = True) -> Plan:
     """
     is_embedded = request.model == EMBEDDED
     _expand(request, None)  # names and hyper-parameters first: the cheapest mistakes to find
-    recipe = Recipe.default(seed=request.seeds.data, training_seed=request.seeds.training) if is_embedded else None
+    recipe = Recipe.default(seed=request.seeds.training, data_seed=request.seeds.data) if is_embedded else None
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         data = _data(request, recipe)
@@ -118,6 +119,7 @@ def make_plan(request: ForgetRequest, *, trains: bool = True) -> Plan:
         has_retain=data.retain is not None,
         has_holdout=data.holdout is not None,
         has_alternates=all(row.perturbed_answer for row in data.forget),
+        has_questions=not any(row.is_text for row in data.forget),
     )
     if missing and trains:
         raise MissingNeed(" ".join(missing))
@@ -138,9 +140,13 @@ def prepare_models(plan: Plan, progress: Progress | None = None) -> dict[str, st
     if plan.recipe is None:
         named = {"original": request.model, "retrained": request.retrained, "retrained_2": request.retrained_2}
         return {role: place for role, place in named.items() if place is not None}
-    wanted = ("original", "retrained")
-    built = build_models(plan.recipe, roles=wanted, progress=within(progress, "building the embedded world's models"))
-    return {role: getattr(built, role) for role in ROLES if role in wanted}
+    built = build_models(plan.recipe, roles=("original", "retrained"), progress=_building(progress))
+    return {"original": built.original, "retrained": built.retrained}
+
+
+def _building(progress: Progress | None) -> Callable[[BuildState], None] | None:
+    report = within(progress, "building the embedded world's models")
+    return None if report is None else lambda state: report(round(100 * state.share), 100)
 
 
 def make_job(plan: Plan, original: str | Path) -> UnlearningJob:
@@ -190,11 +196,12 @@ def _data(request: ForgetRequest, recipe: Recipe | None) -> SuiteData:
     if recipe is None:
         rows = request.data()
         return with_extra_sets(SuiteData(rows.forget, rows.retain, rows.holdout), request)
-    world = load_world(recipe.world)
-    sets = SuiteData(world.forget, world.retain, world.holdout, extra=world.extra_sets())
+    world = recipe.load_world()
+    extra = {name: rows for name, rows in world.sets.items() if name not in ("forget", "retain", "holdout")}
+    sets = SuiteData(world.forget, world.retain, world.holdout, extra=extra)
     if request.forget is not None:
         rows = request.data()
-        sets = SuiteData(rows.forget, rows.retain or sets.retain, rows.holdout or sets.holdout, extra=sets.extra)
+        sets = SuiteData(rows.forget, rows.retain or sets.retain, rows.holdout or sets.holdout, extra=extra)
     return with_extra_sets(sets, request)
 
 

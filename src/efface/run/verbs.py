@@ -108,9 +108,7 @@ def evaluate(
     elif reference is None:
         compared = {}
     else:
-        compared = measure_suites(
-            _loaded(reference, plan), asked, plan.data, role="retrained", variant=variant, progress=progress
-        )
+        compared = measure_suites(_loaded(reference, plan), asked, plan.data, role="retrained", variant=variant, progress=progress)
     return side_by_side(
         measure_suites(_loaded(measured, plan), asked, plan.data, role=role, against=compared, variant=variant, progress=progress)
     )

@@ -11,14 +11,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PrinterCallback, TrainingArguments
 from transformers.utils import logging as transformers_logging
 
 from efface.data.encoding import Encoded
+from efface.models.hooks import output_head
 from efface.models.memory import peak_memory
 from efface.results import Cost, PathPoint
 from efface.train.items import Collator, FlatItems, Items
@@ -82,8 +83,10 @@ def train(
     started = time.perf_counter()
     steps = settings.steps(len(items))
     batch = settings.effective_batch(len(items))
+    if settings.gradient_checkpointing:
+        _checkpoint_activations(model)
     sets = {name: tuple(rows) for name, rows in (monitor_sets or {}).items() if rows}
-    vocabulary = model.get_output_embeddings().weight.shape[0] if hasattr(model, "get_output_embeddings") else math.e
+    vocabulary = cast("Tensor", output_head(model).weight).shape[0]
     monitor = Monitor(
         sets,
         pad_id=pad_id,
@@ -152,7 +155,6 @@ def _arguments(settings: TrainSettings, folder: Path, steps: int, batch: int, *,
         adam_beta2=settings.adam_betas[1],
         max_grad_norm=settings.max_grad_norm,
         bf16=settings.bf16,
-        activation_checkpointing=settings.gradient_checkpointing,
         save_strategy="steps" if saves else "no",
         save_steps=save_every,
         save_total_limit=2,
@@ -179,6 +181,12 @@ def _load_best(model: nn.Module, path: PathCallback) -> int | None:
             if name in weights:
                 parameter.copy_(weights[name])
     return int(path.best["step"])
+
+
+def _checkpoint_activations(model: nn.Module) -> None:
+    """Recompute activations in the backward pass; transformers 5 renames the method from one release to the next."""
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    cast("Callable[[], None]", enable)()
 
 
 @contextmanager

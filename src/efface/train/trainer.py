@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sized
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -71,8 +71,8 @@ class Losses:
         scores: dict[str, AnswerScores] = {}
         for forward in inputs["forwards"]:
             out = answer_scores(model, forward.batch.to(device), layers=self.layers, dense=not self.is_joint)
-            for view, (start, stop) in forward.spans.items():
-                scores[view] = out.select_rows(start, stop).with_totals(*totals[view])
+            groups = out.split_rows([stop - start for start, stop in forward.spans.values()])
+            scores |= {view: group.with_totals(*totals[view]) for view, group in zip(forward.spans, groups, strict=True)}
         forget = self.objective.loss({view: scores[view] for view in self.objective.inputs}, self.reference)
         logs = {"loss_forget": forget.loss.detach(), **forget.logs}
         retain_loss = None
@@ -80,9 +80,7 @@ class Losses:
             retain = self.retention.loss(scores["retain"], self.reference)
             retain_loss = retain.loss
             logs |= {"loss_retain": retain.loss.detach(), **retain.logs}
-        loss = self.rule.combine(
-            forget.loss, retain_loss, forget_weight=self.forget_weight, retain_weight=self.retain_weight
-        )
+        loss = self.rule.combine(forget.loss, retain_loss, forget_weight=self.forget_weight, retain_weight=self.retain_weight)
         extra = self.auxiliary(model) if self.auxiliary is not None else None
         if extra is not None:
             loss = loss + extra
@@ -102,7 +100,7 @@ class UnlearningTrainer(Trainer):
         self.steps_executed = 0
 
     def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> Sampler[int]:
-        return SequentialSampler(self.train_dataset)  # the order is drawn in the items, as a function of the epoch
+        return SequentialSampler(cast("Sized", self.train_dataset))  # the order is drawn in the items, as a function of the epoch
 
     def floating_point_ops(self, inputs: Mapping[str, Any]) -> int:
         """Return 0: inputs are nested batches, which the estimate of the base class cannot read."""

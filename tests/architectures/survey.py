@@ -1,0 +1,268 @@
+"""Check every causal language model of transformers and write the list of those that work into the docs.
+
+Run from the root of the repository: ``python tests/architectures/survey.py`` (``--only llama gpt2`` for some of them).
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import multiprocessing
+import sys
+import tempfile
+import time
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import torch
+import transformers
+from tiny import MODEL_TYPES, VOCAB, tiny_model
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from efface.data.collate import collate
+from efface.data.encoding import Encoded
+from efface.data.items import GenerateItem
+from efface.methods.objectives.npo import NPO
+from efface.models.hooks import decoder_layers
+from efface.models.language_model import LocalModel
+from efface.models.loading import load_model, save_model
+from efface.models.reference import ReferenceKind, ReferenceStore
+from efface.models.scoring import accepts_logits_to_keep, answer_scores, gather_answers
+
+TOLERANCE = 2e-3  # in nats; tiny random models in float32 differ by 1e-5 where nothing is wrong
+SPANS = ((9, 4), (6, 1), (21, 12), (14, 13))
+PAGE = Path(__file__).parents[2] / "docs" / "architectures.md"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was found of one family.
+
+    Attributes:
+        model_type: Its name in transformers.
+        works: Whether scores, one NPO step, saving and loading are right.
+        reason: Why not.
+        left_padding: Whether left-padded scores equal right-padded ones (recurrent layers read the padding).
+        generates: Whether batched texts equal single ones.
+        keeps_logits: Whether the model gives logits at chosen positions only.
+        layers: Whether its decoder layers are found.
+        head: "hidden states", "logits" or why the reference distribution is not kept.
+        seconds: Time taken.
+    """
+
+    model_type: str
+    works: bool
+    reason: str = ""
+    left_padding: bool = False
+    generates: bool = False
+    keeps_logits: bool = False
+    layers: bool = False
+    head: str = ""
+    seconds: float = 0.0
+
+
+class CheckFailed(Exception):
+    """A property that must hold does not."""
+
+
+def sequences() -> list[Encoded]:
+    """Return a few random sequences of different lengths."""
+    generator = torch.Generator().manual_seed(0)
+    return [
+        Encoded(tuple(torch.randint(3, VOCAB - 8, (length,), generator=generator).tolist()), start, length, f"row-{index}")
+        for index, (length, start) in enumerate(SPANS)
+    ]
+
+
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """Return a word-level tokenizer over the tiny vocabulary."""
+    words = {f"w{i}" if i > 2 else ("<s>", "</s>", "<unk>")[i]: i for i in range(VOCAB)}
+    inner = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+
+
+def scores_of(model: Any, rows: list[Encoded], side: str = "right") -> torch.Tensor:
+    """Return the log-probabilities of one padded batch."""
+    with torch.no_grad():
+        return answer_scores(model, collate(rows, pad_id=1, side=side)).logp
+
+
+def check_scoring(model: Any) -> None:
+    """Batched, masked and causal: scores are those of each row alone."""
+    rows = sequences()
+    alone = torch.cat([scores_of(model, [row]) for row in rows])
+    if not torch.isfinite(alone).all():
+        raise CheckFailed("scores are not finite")
+    _near(scores_of(model, rows), alone, "a right-padded batch scores otherwise than single rows")
+    batch = collate(rows, pad_id=1)
+    with torch.no_grad():
+        kept = answer_scores(model, batch)
+        logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False).logits
+    _near(kept.logp, gather_answers(logits, batch.labels).logp, "logits at chosen positions differ from full logits")
+    longer = Encoded((*rows[0].input_ids, 7, 8, 9), rows[0].answer_start, rows[0].answer_end)
+    with torch.no_grad():
+        later = answer_scores(model, collate([longer], pad_id=1)).logp
+    _near(later, scores_of(model, [rows[0]]), "later tokens change earlier scores: it is not causal")
+
+
+def check_npo(model: Any) -> str:
+    """One NPO step lowers the forget log-probability; return how the reference distribution is kept."""
+    rows = sequences()
+    kinds = frozenset({ReferenceKind.SEQUENCE_LOGP, ReferenceKind.FINAL_HIDDEN})
+    reference = ReferenceStore.build(model, rows, kinds, pad_id=1)
+    with torch.no_grad():
+        truth = answer_scores(model, collate(rows, pad_id=1))
+    _near(reference.logits(truth), truth.logits.float(), "the kept reference is not the model's own")
+    trained = copy.deepcopy(model).requires_grad_(True)
+    objective = NPO(beta=0.1)
+    optimiser = torch.optim.AdamW((p for p in trained.parameters() if p.requires_grad), lr=1e-3)
+    scores = answer_scores(trained, collate(rows, pad_id=1))
+    objective.loss({"forget": scores}, reference).loss.backward()
+    optimiser.step()
+    after = scores_of(trained, rows)
+    if not float(after.sum()) < float(truth.logp.sum()):
+        raise CheckFailed(f"an NPO step raised the forget log-probability ({float(truth.logp.sum()):.3f} to {float(after.sum()):.3f})")
+    return "logits" if reference.keeps_logits else "hidden states"
+
+
+def check_files(model: Any) -> None:
+    """What is saved and loaded scores the same."""
+    rows = sequences()
+    with tempfile.TemporaryDirectory() as folder:
+        save_model(model, tiny_tokenizer(), Path(folder) / "model", dtype="float32", metadata={})
+        loaded, _ = load_model(Path(folder) / "model", device="cpu")
+    _near(scores_of(loaded, rows), scores_of(model, rows), "the model saved scores otherwise than the model loaded")
+
+
+def check_generation(model: Any) -> bool:
+    """Whether batched texts equal single ones."""
+    items = [GenerateItem(str(n), " ".join(f"w{3 + (7 * i) % 100}" for i in range(n)), "completion", 6) for n in (2, 5, 9)]
+    together = LocalModel(model, tiny_tokenizer()).generate(items)
+    return together == [LocalModel(model, tiny_tokenizer()).generate([item])[0] for item in items]
+
+
+def check(model_type: str) -> Outcome:
+    """Build the family and check it; the first property that fails is the reason."""
+    started = time.perf_counter()
+    found: dict[str, Any] = {}
+    try:
+        model = tiny_model(model_type)
+        found["keeps_logits"] = accepts_logits_to_keep(model)
+        check_scoring(model)
+        found["head"] = check_npo(model)
+        check_files(model)
+        found["layers"] = _succeeds(lambda: bool(decoder_layers(model)))
+        found["left_padding"] = _succeeds(lambda: _left_equals_right(model))
+        found["generates"] = _succeeds(lambda: check_generation(model))
+        works, reason = True, ""
+    except Exception as error:  # noqa: BLE001 - whatever a family does wrong is its row in the table
+        kind = "" if isinstance(error, CheckFailed) else f"{type(error).__name__}: "
+        works, reason = False, (kind + " ".join(str(error).split()))[:240]
+    return Outcome(model_type, works, reason, seconds=round(time.perf_counter() - started, 1), **found)
+
+
+def _left_equals_right(model: Any) -> bool:
+    rows = sequences()
+    return bool((scores_of(model, rows, "left") - scores_of(model, rows)).abs().max() < TOLERANCE)
+
+
+def _succeeds(test: Any) -> bool:
+    try:
+        return bool(test())
+    except Exception:  # noqa: BLE001 - as in check
+        return False
+
+
+def _near(one: torch.Tensor, other: torch.Tensor, message: str) -> None:
+    if one.shape != other.shape or not float((one - other).abs().max()) < TOLERANCE:
+        size = f"{float((one - other).abs().max()):.2g}" if one.shape == other.shape else f"{one.shape} for {other.shape}"
+        raise CheckFailed(f"{message} (by {size})")
+
+
+def _work(model_type: str, results: Any) -> None:
+    warnings.simplefilter("ignore")
+    transformers.logging.set_verbosity_error()
+    torch.set_num_threads(1)
+    results.put(asdict(check(model_type)))
+
+
+def check_apart(model_type: str, *, timeout: float) -> Outcome:
+    """Check in a process of its own, so that a crash or a stall costs one row."""
+    context = multiprocessing.get_context("fork")
+    results = context.SimpleQueue()
+    process = context.Process(target=_work, args=(model_type, results))
+    process.start()
+    process.join(timeout)
+    if process.is_alive():
+        process.terminate()
+        process.join()
+        return Outcome(model_type, False, f"not done after {timeout:.0f} s", seconds=timeout)
+    if results.empty():
+        return Outcome(model_type, False, f"the process ended with code {process.exitcode}")
+    return Outcome(**results.get())
+
+
+def page(outcomes: list[Outcome]) -> str:
+    """Return the docs page."""
+    good = [o for o in outcomes if o.works]
+    bad = [o for o in outcomes if not o.works]
+    mark = {True: "yes", False: "no"}
+    lines = [
+        "# Architectures",
+        "",
+        "<!-- Written by tests/architectures/survey.py; do not edit. -->",
+        "",
+        f"Of the {len(outcomes)} model types in the causal-LM mapping of transformers {transformers.__version__}, {len(good)} work. Each was",
+        "built tiny from its configuration class on a CPU in float32 and had to score the same in a right-padded batch as alone, with",
+        "logits at chosen positions as with all logits, and whatever came later in the text; to lose forget log-probability in one NPO",
+        "step; to keep a reference equal to itself; and to score the same after saving and loading.",
+        "",
+        "- *Left padding*: scores are the same with the padding on the left. Where not (recurrent layers, positions by column), efface",
+        "  scores with right padding and writes in batches of equal prompt length.",
+        "- *Generation*: batched texts equal single ones.",
+        "- *Chosen logits*: the model computes logits at answer positions only; else all are computed and the same positions picked.",
+        "- *Layers*: decoder layers are found, so objectives on activations (RMU) can run.",
+        "- *Reference*: what is kept of the reference distribution: final hidden states with a frozen head, or logits.",
+        "",
+        "| model type | left padding | generation | chosen logits | layers | reference |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| `{o.model_type}` | {mark[o.left_padding]} | {mark[o.generates]} | {mark[o.keeps_logits]} | {mark[o.layers]} | {o.head} |"
+        for o in good
+    ]
+    lines += ["", "## Those that do not", "", "| model type | reason |", "|---|---|"]
+    lines += [f"| `{o.model_type}` | {o.reason.replace('|', '/')} |" for o in bad]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Check the families asked for, and write the page when all were."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="*", default=None)
+    parser.add_argument("--timeout", type=float, default=120.0)
+    parser.add_argument("--json", type=Path, default=None)
+    arguments = parser.parse_args()
+    outcomes = []
+    for model_type in arguments.only or MODEL_TYPES:
+        outcome = check_apart(model_type, timeout=arguments.timeout)
+        outcomes.append(outcome)
+        sys.stdout.write(f"{model_type:28} {'works' if outcome.works else outcome.reason} ({outcome.seconds} s)\n")
+        sys.stdout.flush()
+    sys.stdout.write(f"{sum(o.works for o in outcomes)} of {len(outcomes)} work\n")
+    if arguments.json:
+        arguments.json.write_text(json.dumps([asdict(o) for o in outcomes], indent=1), encoding="utf-8")
+    if arguments.only is None:
+        PAGE.parent.mkdir(exist_ok=True)
+        PAGE.write_text(page(outcomes), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""Every command once, on real files and a tiny model."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def test_methods_lists_and_explains(efface) -> None:
+    listed = efface("methods")
+    assert listed.code == 0
+    assert {"npo", "ga", "flat_tv"} <= {line.split("\t")[0] for line in listed.out.splitlines()}
+    shown = efface("methods", "npo", "--json")
+    found = json.loads(shown.out)
+    assert found["expansion"]["objective"] == {"name": "npo", "beta": 0.1}
+    assert found["intention"] == "removal"
+    assert found["paper"]["arxiv"] == "2404.05868"
+    assert {"level", "approach", "needs"} <= found.keys()
+    assert "intention: removal" in efface("methods", "npo").out
+    assert json.loads(efface("methods", "--json").out)[0]["name"] == "ga"
+
+
+def test_metrics_lists_and_explains(efface) -> None:
+    assert any(line.startswith("forget_quality\t") for line in efface("metrics").out.splitlines())
+    assert json.loads(efface("metrics", "rouge", "--json").out)["name"] == "rouge"
+    assert "definition: " in efface("metrics", "truth_ratio").out
+
+
+def test_cache_lists_and_clears(efface, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EFFACE_CACHE_DIR", str(tmp_path))
+    for kind, size in (("models", 2_000_000), ("rows", 1_000_000)):
+        (tmp_path / kind / "abc").mkdir(parents=True)
+        (tmp_path / kind / "abc" / "data").write_bytes(bytes(size))
+    (tmp_path / "models" / ".lock").mkdir()
+    assert "models\tabc\t2.0" in efface("cache", "ls").out
+    listed = json.loads(efface("cache", "ls", "--json").out)
+    assert [(entry["kind"], entry["bytes"]) for entry in listed["entries"]] == [("models", 2_000_000), ("rows", 1_000_000)]
+    assert "Removed 1 entries, 1.0 MB" in efface("cache", "clear", "rows").out
+    assert (tmp_path / "models" / "abc").is_dir()
+    assert json.loads(efface("cache", "clear", "--json").out) == {"removed": 1, "bytes": 2_000_000}
+    assert "0 entries" in efface("cache", "ls").out
+
+
+def test_run_leaves_a_report_and_continues(efface, folder: Path) -> None:
+    first = efface("run", "request.yaml", "--json")
+    assert first.code == 0, first.err
+    found = json.loads(first.out)
+    assert Path(found["report"]).is_file()
+    assert found["facts"]["steps_executed"] == 2
+    assert 0 <= found["metrics"]["unlearned"]["forget_probability"] <= 1
+    again = json.loads(efface("run", "request.yaml", "--json").out)
+    assert again["facts"]["steps_executed"] == 0
+    assert again["weights_hash"] == found["weights_hash"]
+    assert again["metrics"] == found["metrics"]
+    other = efface("run", "request.yaml", "--seed", "5")
+    assert other.code == 2
+    assert "belongs to another request" in other.err
+    assert efface("run", "request.yaml", "--seed", "5", "--overwrite").out.strip().endswith("report.html")
+
+
+def test_stages_alone(efface, folder: Path, model: Path) -> None:
+    data = ("--forget", "forget.jsonl", "--retain", "retain.jsonl")
+    made = efface(
+        "unlearn", "--model", model, *data, "--method", "grad_diff", "--set", "unlearning.max_steps=1", "-o", "made", "--json"
+    )
+    assert made.code == 0, made.err
+    assert json.loads(made.out)["steps"] == 1
+    assert (folder / "made" / "efface.json").is_file()
+    measured = efface("evaluate", "made", *data, "--retrained", model, "--json", "--output", "figures.json")
+    assert measured.code == 0, measured.err
+    found = json.loads(measured.out)["metrics"]
+    assert found["forget_quality"]["value"] is not None
+    assert "per_item" not in found["forget_probability"]
+    assert len(json.loads((folder / "figures.json").read_text())["metrics"]["forget_probability"]["per_item"]) == 3
+    table = efface("evaluate", "made", *data).out.splitlines()
+    assert table[0] == "metric\tmodel"
+    assert any(line.startswith("forget_fact_accuracy\t") for line in table)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run", "request.yaml", "--set", "method.beta=0.2", "--seed", "3"),
+        ("unlearn", "--model", "MODEL", "--forget", "forget.jsonl", "--retain", "retain.jsonl", "--set", "unlearning.max_steps=1"),
+        ("evaluate", "MODEL", "--forget", "forget.jsonl"),
+    ],
+)
+def test_print_python_prints_a_script_that_runs(efface, folder: Path, model: Path, arguments: tuple[str, ...]) -> None:
+    printed = efface(*(str(model) if argument == "MODEL" else argument for argument in arguments), "--print-python")
+    assert printed.code == 0
+    assert not (folder / "out").exists()
+    ran = subprocess.run([sys.executable, "-c", printed.out], cwd=folder, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.strip()
+
+
+def test_print_python_of_demo(efface) -> None:
+    script = efface("demo", "--method", "simnpo", "--print-python").out
+    assert "efface.ForgetRequest.from_tree({'model': 'embedded', 'method': 'simnpo'}" in script
+    compile(script, "script", "exec")
+
+
+def test_version_and_help(efface) -> None:
+    from efface import __version__
+
+    assert efface("--version").out == f"efface {__version__}\n"
+    shown = efface("--help").out
+    for command in ("demo", "run", "unlearn", "evaluate", "world", "methods", "metrics", "cache"):
+        assert f"  {command} " in shown

@@ -1,0 +1,30 @@
+"""The statistics among the audit's vectors."""
+
+from __future__ import annotations
+
+import pytest
+from _fixtures import fixture_params, pending_cases, read_fixture
+
+from efface.stats import clopper_pearson
+
+DOCUMENTATION = {"schema", "note"}
+FILE = "audit_filter_and_stats.json"
+
+
+@pytest.mark.parametrize("path", fixture_params(FILE))
+def test_every_block_is_known(path):
+    known = DOCUMENTATION | set(pending_cases(FILE)) | {"clopper_pearson_95"}
+    assert set(read_fixture(path)) <= known
+
+
+@pytest.mark.parametrize("path", fixture_params(FILE))
+def test_clopper_pearson(path):
+    for case in read_fixture(path)["clopper_pearson_95"]:
+        interval = clopper_pearson(case["k"], case["n"])
+        upper = clopper_pearson(case["k"], case["n"], one_sided=True).high
+        assert [interval.low, interval.high, upper] == pytest.approx([case["lo"], case["hi"], case["one_sided_upper"]], abs=1e-9)
+
+
+@pytest.mark.parametrize("case", sorted(pending_cases(FILE)))
+def test_pending(case):
+    pytest.skip(f"pending: {pending_cases(FILE)[case]}")

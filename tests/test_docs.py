@@ -1,0 +1,45 @@
+"""The pages that are made from the code are up to date, and their examples work."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from efface.request import ForgetRequest, UnlearningChoice
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+
+
+def test_the_paper_index_is_up_to_date() -> None:
+    ran = subprocess.run([sys.executable, ROOT / "scripts" / "paper_index.py", "--check"], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_the_request_page_names_every_key_and_its_example_is_valid() -> None:
+    page = (DOCS / "request.md").read_text(encoding="utf-8")
+    example = re.search(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert example is not None
+    assert ForgetRequest.from_tree(yaml.safe_load(example[1])).unlearning.batch_size == 32
+    for key in (*ForgetRequest.model_fields, *UnlearningChoice.model_fields):
+        assert f"`{key}" in page, key
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in DOCS.rglob("*.md"):
+        for target in re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} -> {target}"
+
+
+@pytest.mark.parametrize("module", ["efface.data.readers", "efface.request"])
+def test_doctests(module: str) -> None:
+    result = doctest.testmod(importlib.import_module(module))
+    assert result.attempted > 0
+    assert result.failed == 0
