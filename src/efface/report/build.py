@@ -241,9 +241,14 @@ def _costs(report: Report) -> list[dict[str, Any]]:
 
 
 def _notes(report: Report) -> list[str]:
-    notes = list(report.notes)
-    notes += report.unlearned.notes if report.unlearned is not None else ()
-    notes += [f"{role}: {note}" for role, result in report.results.items() for note in result.notes]
+    """Gather all notes; one that several models share is said once, with the models it holds for."""
+    notes = [*report.notes, *(report.unlearned.notes if report.unlearned is not None else ())]
+    shared: dict[str, list[str]] = {}
+    for role, result in report.results.items():
+        for note in result.notes:
+            shared.setdefault(note, []).append(role)
+    for note, roles in shared.items():
+        notes.append(note if len(roles) == len(report.results) else f"{' and '.join(roles).capitalize()}: {note}")
     return list(dict.fromkeys(notes))
 
 
