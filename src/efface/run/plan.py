@@ -17,6 +17,7 @@ from efface.data.schema import RowSet
 from efface.errors import MissingNeed
 from efface.evals import SuiteData
 from efface.methods.presets import MethodSpec, expand, missing_needs
+from efface.methods.refusals import refusal_pool
 from efface.models.loading import ModelInfo, check_model
 from efface.models.memory import MemoryEstimate, available_memory, estimate_memory, require_memory, training_shape
 from efface.request import EMBEDDED, ForgetRequest
@@ -114,6 +115,7 @@ def make_plan(request: ForgetRequest, *, trains: bool = True) -> Plan:
                 checked = check_model(place)
                 info = info or checked
     spec = _expand(request, TINY - 1 if info is None else info.num_parameters)
+    data = replace(data, refusals=refusal_pool(getattr(spec.objective.config, "refusals", None)))
     missing = missing_needs(
         spec,
         has_retain=data.retain is not None,
