@@ -155,6 +155,21 @@ class Results:
         metric = self.metrics.get(name)
         return None if metric is None else metric.value
 
+    def __str__(self) -> str:
+        """Return a plain table: one line per figure, with its interval, or why it is not available."""
+        width = max((len(name) for name in self.metrics), default=0)
+        lines = [f"{self.role} model, suite {self.suite}"]
+        for name, metric in self.metrics.items():
+            interval = metric.interval
+            if metric.value is None:
+                shown = f"not available: {metric.reason}"
+            elif interval is None or not interval.is_meaningful:
+                shown = f"{metric.value:8.3f}"
+            else:
+                shown = f"{metric.value:8.3f}  [{interval.low:.3f}, {interval.high:.3f}]"
+            lines.append(f"  {name:<{width}}  {shown}")
+        return "\n".join(lines)
+
     def as_dict(self, *, per_item: bool = True) -> dict[str, Any]:
         """Return plain types for JSON. Examples hold plain text and are never part of it."""
         return {
@@ -225,6 +240,8 @@ class Unlearned:
         weights_hash: SHA-256 of the saved weights.
         cast_survival: Share of changed weights that still differ from the original after the cast to its dtype, in [0, 1].
         notes: Warnings a reader must see.
+        kept_step: Optimiser step whose weights were kept; None is the last one.
+        load: Loader of the model, handed in by whoever made this.
     """
 
     path: Path
@@ -236,6 +253,7 @@ class Unlearned:
     weights_hash: str = ""
     cast_survival: float | None = None
     notes: tuple[str, ...] = ()
+    kept_step: int | None = None
     load: Callable[[Path], Any] | None = field(default=None, repr=False, compare=False)
 
     @cached_property

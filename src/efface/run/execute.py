@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -65,7 +66,9 @@ def execute(
     folder = RunFolder(_output(request, plan, output), plan.record, overwrite=overwrite)
     with folder.open():
         (folder.path / "request.yaml").write_text(request.as_yaml(), encoding="utf-8")
+        started = time.perf_counter()
         models = prepare_models(plan, progress)
+        building = {} if plan.recipe is None else {"building the models": Cost(time.perf_counter() - started)}
         unlearned, steps_now = _unlearn(plan, models, folder, progress)
         measured = evaluate_roles(
             request,
@@ -81,7 +84,7 @@ def execute(
             "items_generated": _sum(measured.results, "generated_now"),
         }
         folder.finish("evaluation", now)
-        report = _report(plan, folder, unlearned, measured.results, measured.costs)
+        report = _report(plan, folder, unlearned, measured.results, {**building, **measured.costs})
         folder.finish("report", {})
     return RunResult(folder.path, unlearned, measured.results, report, now)
 
@@ -123,15 +126,23 @@ def _read_unlearned(data: Mapping[str, Any], path: Path) -> Unlearned:
 def _report(plan: Plan, folder: RunFolder, unlearned: Unlearned, results: Mapping[str, Results], costs: Mapping[str, Cost]) -> Path:
     manifest = folder.manifest
     report = Report(
-        request={**plan.record, "output": folder.path.name},
+        request={
+            **{key: value for key, value in plan.record.items() if key not in ("method", "training", "seeds")},
+            "output": folder.path.name,
+        },
         unlearned=unlearned,
         results=results,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         data=plan.describe_data(),
-        costs={"unlearning": unlearned.cost, **costs},
+        costs={
+            **{name: cost for name, cost in costs.items() if name.startswith("building")},
+            "unlearning": unlearned.cost,
+            **costs,
+        },
         manifest={**environment(), "created": manifest.get("created", ""), "seeds": plan.record.get("seeds", {})},
         notes=plan.notes,
         fictional=plan.is_fictional,
+        kept_step=unlearned.kept_step,
     )
     return write_report(report, folder.path, include_plaintext=plan.request.include_plaintext)
 

@@ -267,4 +267,5 @@ def _save(
         weights_hash=report.weights_hash,
         cast_survival=report.survival.share if report.survival is not None else None,
         notes=tuple(notes),
+        kept_step=result.steps if result.history and result.steps < result.history[-1].step else None,
     )
