@@ -52,15 +52,15 @@ test-slow: $(STAMP) ## The long tests
 	$(BIN)/python -m pytest -n $(JOBS) -m slow
 
 lint: $(STAMP) ## Style, types, spelling, import arrows
-	$(BIN)/ruff check src tests
-	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
 	$(BIN)/codespell src tests docs README.md CHANGELOG.md CONTRIBUTING.md
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
 
 format: $(STAMP) ## Put the code into shape
-	$(BIN)/ruff check --fix src tests
-	$(BIN)/ruff format src tests
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
 
 bench: $(STAMP) ## Ratios against plain baselines, defined in words beside each
 	$(BIN)/python -m benchmarks

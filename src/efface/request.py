@@ -282,14 +282,22 @@ class ForgetRequest(_Strict):
         file = Path(path).expanduser()
         tree = _read_yaml(file)
         _anchor(tree, file.parent.resolve())
-        for assignment in overrides:
-            _assign(tree, assignment)
-        return cls.from_tree(tree)
+        return cls.from_tree(tree, overrides)
 
     @classmethod
-    def from_tree(cls, tree: Mapping[str, Any]) -> Self:
-        """Build a request from plain nested mappings; relative paths start from the working directory."""
+    def from_tree(cls, tree: Mapping[str, Any], overrides: Sequence[str] = ()) -> Self:
+        """Build a request from plain nested mappings; relative paths start from the working directory.
+
+        Args:
+            tree: Keys and values as a YAML file holds them.
+            overrides: As in :meth:`read`.
+
+        Raises:
+            InputError: When a key is unknown (names the nearest) or a value is not valid.
+        """
         values = dict(tree)
+        for assignment in overrides:
+            _assign(values, assignment)
         _anchor(values, Path.cwd())
         return cls(**values)
 
@@ -364,7 +372,11 @@ def _suite_summary(suite: SuiteChoice) -> dict[str, Any]:
 def _read_yaml(file: Path) -> dict[str, Any]:
     if not file.is_file():
         folder = file.parent if str(file.parent) else Path()
-        names = [p.name for p in folder.iterdir() if p.suffix in (".yaml", ".yml")] if folder.is_dir() else []
+        names = (
+            [p.name for p in folder.iterdir() if p.suffix in (".yaml", ".yml") and not p.name.startswith(".")]
+            if folder.is_dir()
+            else []
+        )
         near = closest(file.name, names)
         guess = f" The nearest name there is {near[0]!r}." if near else ""
         raise InputError(f"There is no request {file}.{guess} A request is a YAML file. Check the path.")

@@ -84,7 +84,7 @@ def folder(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> Path
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows(start, stop)), encoding="utf-8")
     (tmp_path / "request.yaml").write_text(
         f"model: {model}\nforget: forget.jsonl\nretain: retain.jsonl\nholdout: holdout.jsonl\nmethod: npo\n"
-        "unlearning: {max_steps: 2, batch_size: 2, learning_rate: 1.0e-3}\noutput: out\n",
+        "unlearning: {max_steps: 2, batch_size: 2, learning_rate: 1.0e-3, stop: {forget_nll: off}}\noutput: out\n",
         encoding="utf-8",
     )
     monkeypatch.chdir(tmp_path)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -89,13 +87,12 @@ def test_stages_alone(efface, folder: Path, model: Path) -> None:
         ("evaluate", "MODEL", "--forget", "forget.jsonl"),
     ],
 )
-def test_print_python_prints_a_script_that_runs(efface, folder: Path, model: Path, arguments: tuple[str, ...]) -> None:
+def test_print_python_prints_a_script_that_runs(efface, folder: Path, model: Path, arguments: tuple[str, ...], capsys) -> None:
     printed = efface(*(str(model) if argument == "MODEL" else argument for argument in arguments), "--print-python")
     assert printed.code == 0
     assert not (folder / "out").exists()
-    ran = subprocess.run([sys.executable, "-c", printed.out], cwd=folder, capture_output=True, text=True)
-    assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.strip()
+    exec(compile(printed.out, "script", "exec"), {"__name__": "__main__"})
+    assert capsys.readouterr().out.strip()
 
 
 def test_print_python_of_demo(efface) -> None:
@@ -111,3 +108,35 @@ def test_version_and_help(efface) -> None:
     shown = efface("--help").out
     for command in ("demo", "run", "unlearn", "evaluate", "world", "methods", "metrics", "cache"):
         assert f"  {command} " in shown
+
+
+def test_world_writes_rows_and_refuses_what_is_there(efface, folder: Path) -> None:
+    written = efface("world", "--corpus", "mini", "--out", "world", "--json")
+    assert written.code == 0, written.err
+    assert "models" not in json.loads(written.out)
+    rows = [json.loads(line) for line in (folder / "world" / "forget.jsonl").read_text().splitlines()]
+    assert all(row["question"] and row["answer"] and row["value"] and row["entity"] for row in rows)
+    other = efface("world", "--corpus", "mini", "--seed", "1", "--out", "world")
+    assert other.code == 2
+    assert "already holds another world" in other.err
+    assert efface("world", "--corpus", "nowhere", "--out", "x").code == 2
+    assert efface("world", "--corpus", f"tofu:{folder}", "--out", "x").code == 2
+
+
+def test_world_builds_models_that_a_request_can_name(efface, folder: Path) -> None:
+    built = efface("world", "--corpus", "mini", "--models", "models", "--out", "rows", "--json")
+    assert built.code == 0, built.err
+    assert json.loads(built.out)["models"] == {"original": "models/original", "retrained": "models/retrained"}
+    assert "already there" in efface("world", "--corpus", "mini", "--models", "models").err
+    data = ("--forget", "rows/forget.jsonl", "--retain", "rows/retain.jsonl")
+    measured = efface("evaluate", "models/original", *data, "--retrained", "models/retrained", "--json")
+    found = json.loads(measured.out)["metrics"]
+    retrained = json.loads(efface("evaluate", "models/retrained", *data, "--json").out)["metrics"]
+    assert found["forget_fact_accuracy"]["value"] > retrained["forget_fact_accuracy"]["value"] + 0.3
+    assert found["forget_quality"]["value"] < 0.05
+
+
+def test_print_python_of_world(efface) -> None:
+    script = efface("world", "--corpus", "tofu:data", "--models", "m", "--retrained", "2", "--print-python").out
+    assert "Recipe.tofu('data', authors=40, forget='forget05', seed=0)" in script
+    compile(script, "script", "exec")

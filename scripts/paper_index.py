@@ -1,0 +1,75 @@
+"""Write docs/paper-index.md from what the methods and metrics say of their papers.
+
+python scripts/paper_index.py            write the page
+python scripts/paper_index.py --check    fail when the page is not up to date
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from efface.evals import describe_metric
+from efface.methods.presets import describe, method_names
+from efface.registry import METRICS
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "paper-index.md"
+HEAD = """# Paper index
+
+Every paper something here comes from, and the settings that are its own. Written by `python scripts/paper_index.py`.
+
+## Methods
+
+| method | paper | intention | plugs | where the defaults come from |
+|---|---|---|---|---|
+"""
+METRICS_HEAD = """
+## Metrics
+
+| metric | paper | what it is |
+|---|---|---|
+"""
+
+
+def build() -> str:
+    """Return the page."""
+    methods = "".join(_method_line(describe(name)) for name in method_names())
+    found = [describe_metric(name) for name in METRICS.names()]
+    metrics = "".join(_line(f"`{metric['name']}`", metric["paper"] or "ours", metric["title"]) for metric in found)
+    return HEAD + methods + METRICS_HEAD + metrics
+
+
+def _method_line(method: Mapping[str, Any]) -> str:
+    paper = method["paper"]
+    source = "ours" if paper is None else f"[{paper['title']}]({paper['url']}), {paper['authors']} {paper['year']}"
+    return _line(f"`{method['name']}`", source, method["intention"], _plugs(method["expansion"]), method["source"])
+
+
+def _plugs(expansion: Mapping[str, Any]) -> str:
+    names = []
+    for plug in ("objective", "retention", "rule"):
+        settings = [f"{key}={value}" for key, value in expansion[plug].items() if key != "name" and value is not None]
+        names.append(expansion[plug]["name"] + (f"({', '.join(settings)})" if settings else ""))
+    return "`" + " + ".join(names) + "`"
+
+
+def _line(*cells: str) -> str:
+    return "| " + " | ".join(" ".join(cell.replace("|", "\\|").split()) for cell in cells) + " |\n"
+
+
+def main(arguments: list[str]) -> int:
+    """Write or check the page; return the exit code."""
+    page = build()
+    if "--check" in arguments:
+        if PAGE.is_file() and PAGE.read_text(encoding="utf-8") == page:
+            return 0
+        sys.stderr.write("docs/paper-index.md is not up to date. Run python scripts/paper_index.py.\n")
+        return 1
+    PAGE.write_text(page, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

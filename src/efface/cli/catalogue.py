@@ -1,0 +1,43 @@
+"""``efface methods`` and ``efface metrics``: what there is, what it needs, where it comes from, its defaults."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from efface.cli.console import JSON, print_facts, print_json, print_table
+
+__all__ = ["methods", "metrics"]
+
+
+def methods(name: str | None = typer.Argument(None, help="One method; without it, all of them."), as_json: bool = JSON) -> None:
+    """List the methods, or show one: its plugs, needs, intention, paper and defaults."""
+    from efface.methods.presets import describe, method_names
+
+    if name is not None:
+        found = describe(name)
+        print_json(found) if as_json else print_facts(_without_blanks(found))
+        return
+    found_all = [describe(each) for each in method_names()]
+    columns = ("name", "intention", "level", "approach", "needs", "summary")
+    rows = [[", ".join(each[key]) if key == "needs" else each[key] for key in columns] for each in found_all]
+    print_json(found_all) if as_json else print_table(columns, rows)
+
+
+def metrics(name: str | None = typer.Argument(None, help="One metric; without it, all of them."), as_json: bool = JSON) -> None:
+    """List the metrics, or show one: its definition, variants, aim, interval and cost."""
+    from efface.evals import describe_metric
+    from efface.registry import METRICS
+
+    if name is not None:
+        found = describe_metric(name)
+        print_json(found) if as_json else print_facts(_without_blanks(found))
+        return
+    found_all = [describe_metric(each) for each in METRICS.names()]
+    rows = [(each["name"], each["aim"], each["title"], each["needs"]) for each in found_all]
+    print_json(found_all) if as_json else print_table(("name", "aim", "title", "needs"), rows)
+
+
+def _without_blanks(found: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in found.items() if value not in (None, "", [], {})}
