@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import settings
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from efface.data.collate import TokenBatch, collate
@@ -16,6 +17,9 @@ from efface.data.encoding import Encoded
 from efface.methods.base import Objective, ReferenceKind, Retention
 from efface.models.reference import ReferenceStore
 from efface.models.scoring import AnswerScores, answer_scores
+
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 VOCAB, PAD = 48, 0
 

@@ -149,3 +149,13 @@ def test_reference_values_are_asked_for_only_where_declared(lab):
 
 def test_retain_term_without_rows_declares_no_need():
     assert not make(RETENTION, "none").needs_of(make(RETENTION, "none").config)
+
+
+def test_classes_can_be_imported_from_the_package_and_cover_the_registry():
+    import efface.methods as package
+
+    exported = {getattr(package, name) for name in package.__all__}
+    assert {OBJECTIVES.get(name) for name in OBJECTIVE_NAMES} <= exported
+    assert {RETENTION.get(name) for name in RETENTION_NAMES} <= exported
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = package.Nothing

@@ -1,1 +1,68 @@
-"""Unlearning methods: objectives, retention, update rules, and the presets that name their combinations."""
+"""Methods: objectives, retention terms and update rules, and the presets that combine them.
+
+The classes are here under their own names (``from efface.methods import NPO, RetainNLL``) and loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from efface.methods.objectives.dpo import DPO
+    from efface.methods.objectives.flat import FLAT
+    from efface.methods.objectives.ga import GradientAscent
+    from efface.methods.objectives.idk import IDK
+    from efface.methods.objectives.nll import NLL
+    from efface.methods.objectives.npo import NPO
+    from efface.methods.objectives.rmu import RMU
+    from efface.methods.objectives.simnpo import SimNPO
+    from efface.methods.objectives.wga import WGA
+    from efface.methods.retention.embedding import RetainEmbedding
+    from efface.methods.retention.kl import RetainKL
+    from efface.methods.retention.nll import RetainNLL
+    from efface.methods.retention.none import NoRetention
+
+_LAZY = {
+    "DPO": "objectives.dpo",
+    "FLAT": "objectives.flat",
+    "GradientAscent": "objectives.ga",
+    "IDK": "objectives.idk",
+    "NLL": "objectives.nll",
+    "NPO": "objectives.npo",
+    "NoRetention": "retention.none",
+    "RMU": "objectives.rmu",
+    "RetainEmbedding": "retention.embedding",
+    "RetainKL": "retention.kl",
+    "RetainNLL": "retention.nll",
+    "SimNPO": "objectives.simnpo",
+    "WGA": "objectives.wga",
+}
+
+__all__ = [
+    "DPO",
+    "FLAT",
+    "IDK",
+    "NLL",
+    "NPO",
+    "RMU",
+    "WGA",
+    "GradientAscent",
+    "NoRetention",
+    "RetainEmbedding",
+    "RetainKL",
+    "RetainNLL",
+    "SimNPO",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'efface.methods' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"efface.methods.{_LAZY[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})
