@@ -54,6 +54,63 @@ def test_kept_positions_equal_full_logits(family_model, sequences):
     assert torch.equal(kept.row, full.row)
 
 
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2"])
+def test_the_head_is_given_the_answers_own_positions(build, sequences, family):
+    model = build(family)
+    seen = []
+    handle = model.get_output_embeddings().register_forward_hook(lambda _, args, output: seen.append(tuple(output.shape[:2])))
+    batch = collate(sequences, pad_id=1)
+    kept = answer_scores(model, batch)
+    handle.remove()
+    assert seen == [(1, sum(s.answer_length for s in sequences))]
+    assert len({s.answer_start for s in sequences}) > 1  # else the union over the rows would hold no more than the answers
+    full = gather_answers(model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits, batch.labels)
+    weights = [p for p in model.parameters() if p.requires_grad]
+    ours = torch.autograd.grad(kept.logp.square().sum(), weights)
+    theirs = torch.autograd.grad(full.logp.square().sum(), weights)
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4 * float(other.abs().max()) + 1e-6, rtol=1e-3)
+
+
+def test_a_model_that_must_see_every_position_is_run_as_it_wants(build, sequences):
+    model = build("llama")
+    batch = collate(sequences, pad_id=1)
+    rows = batch.num_rows
+    with torch.no_grad():
+        plain = answer_scores(model, batch)
+    forward, calls = model.forward, []
+
+    def stubborn(*args, logits_to_keep=0, **kwargs):
+        output = forward(*args, logits_to_keep=logits_to_keep, **kwargs)
+        calls.append(output.logits.shape[0])
+        if output.logits.shape[0] != rows:
+            output.logits = output.logits.transpose(0, 1)  # something the answers' positions cannot be read from
+        return output
+
+    model.forward = stubborn
+    with torch.no_grad():
+        for _ in range(2):
+            torch.testing.assert_close(answer_scores(model, batch).logits, plain.logits, atol=1e-6, rtol=1e-6)
+    assert calls == [1, rows, rows]  # tried once, then left alone
+
+
+def test_groups_of_rows_are_the_rows(build, sequences):
+    model = build("llama")
+    scores = answer_scores(model, collate(sequences, pad_id=1), layers=(0,))
+    first, second = scores.split_rows([2, len(sequences) - 2])
+    assert first.num_rows == 2
+    assert first.keys + second.keys == scores.keys
+    assert first.row_ids + second.row_ids == scores.row_ids
+    assert torch.equal(torch.cat([first.logits, second.logits]), scores.logits)
+    assert torch.equal(torch.cat([first.targets, second.targets]), scores.targets)
+    assert torch.equal(torch.cat([first.row, second.row + 2]), scores.row)
+    assert torch.equal(torch.cat([first.hidden[0], second.hidden[0]]), scores.hidden[0])
+    assert first.lengths.tolist() + second.lengths.tolist() == [s.answer_length for s in sequences]
+    parts = torch.cat([first.sequence_sum(first.logp), second.sequence_sum(second.logp)])
+    torch.testing.assert_close(parts, scores.sequence_sum(scores.logp))
+    assert scores.split_rows([len(sequences)])[0] is scores
+
+
 def test_scores_against_a_slow_loop(build, sequences):
     model = build("llama")
     with torch.no_grad():

@@ -6,7 +6,7 @@ the causal language models of transformers, then by being the one block list who
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -19,6 +19,7 @@ __all__ = [
     "Slot",
     "adapter_off",
     "capture_layers",
+    "change_head_input",
     "decoder_layers",
     "evaluating",
     "final_hidden",
@@ -200,6 +201,28 @@ def final_hidden(model: Any) -> Iterator[Slot]:
         yield slot
     finally:
         handle.remove()
+
+
+@contextmanager
+def change_head_input(model: Any, change: Callable[[Tensor], Tensor | None]) -> Iterator[None]:
+    """Give the output head what ``change`` makes of its input inside the context; None leaves it as it is.
+
+    A model without a head of its own is left alone.
+    """
+
+    def replace_first(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        changed = change(args[0]) if args and isinstance(args[0], Tensor) else None
+        return None if changed is None else (changed, *args[1:])
+
+    try:
+        handle = _raw_head(unwrap(model)).register_forward_pre_hook(replace_first)
+    except InputError:
+        handle = None
+    try:
+        yield
+    finally:
+        if handle is not None:
+            handle.remove()
 
 
 @contextmanager

@@ -7,10 +7,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Self
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -18,6 +19,8 @@ from torch import Tensor
 from efface.data.collate import IGNORE, TokenBatch
 
 __all__ = ["AnswerScores", "accepts_logits_to_keep", "answer_scores", "gather_answers", "position_ids", "token_logp"]
+
+_WIDE: WeakSet[Any] = WeakSet()  # models whose output head cannot be given single positions
 
 
 @dataclass(frozen=True)
@@ -84,14 +87,23 @@ class AnswerScores:
         """Return the same scores with the optimiser step's own denominators."""
         return replace(self, total_tokens=tokens, total_rows=rows)
 
-    def select_rows(self, start: int, stop: int) -> Self:
-        """Return rows ``[start, stop)`` of the batch as scores of their own."""
-        bounds = torch.tensor([start, stop], device=self.row.device, dtype=self.row.dtype)
-        first, last = (int(bound) for bound in torch.searchsorted(self.row, bounds))
-        keep = slice(first, last)  # rows are ascending, so a slice, which does not copy the logits
+    def split_rows(self, sizes: Sequence[int]) -> list[Self]:
+        """Return consecutive groups of rows as scores of their own, without copying logits; ``sizes`` add up to B."""
+        if len(sizes) == 1:
+            return [self]
+        tokens = [int(own.sum()) for own in self.lengths.cpu().split(list(sizes))]
+        # One split instead of a slice per group: its gradient is one concatenation, not a zero of full size for each.
+        logits = self.logits.split(tokens)
+        groups, row, token = [], 0, 0
+        for size, own in zip(sizes, logits, strict=True):
+            groups.append(self._group(row, row + size, slice(token, token + own.shape[0]), own))
+            row, token = row + size, token + own.shape[0]
+        return groups
+
+    def _group(self, start: int, stop: int, keep: slice, logits: Tensor) -> Self:
         return replace(
             self,
-            logits=self.logits[keep],
+            logits=logits,
             targets=self.targets[keep],
             row=self.row[keep] - start,
             num_rows=stop - start,
@@ -147,8 +159,8 @@ def answer_scores(
 ) -> AnswerScores:
     """Run the model once and return what it says about the batch's answer tokens.
 
-    Logits are asked for at answer positions only, through the model's own ``logits_to_keep`` (the union over the rows); a model
-    without it gives all logits, from which the same positions are picked.
+    Logits are asked for at answer positions only, through the model's own ``logits_to_keep``: at the union over the rows, of which
+    the output head is given each row's own. A model without it gives all logits, from which the same positions are picked.
 
     Args:
         model: A causal language model of transformers, wrapped or not.
@@ -160,24 +172,54 @@ def answer_scores(
     inputs: dict[str, Any] = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask, "use_cache": False}
     if batch.side == "left":
         inputs["position_ids"] = position_ids(batch.attention_mask)
-    lookup = column
-    if not dense and accepts_logits_to_keep(model):
-        kept = torch.unique(column)
-        inputs["logits_to_keep"] = kept
-        lookup = torch.searchsorted(kept, column)
+    full = None
     with _capture(model, layers) as captured:
-        logits = model(**inputs).logits
+        if not dense and accepts_logits_to_keep(model):
+            logits = _kept_logits(model, inputs, row, column, batch.num_rows)
+        else:
+            full = model(**inputs).logits
+            logits = full[row, column]
     return AnswerScores(
-        logits=logits[row, lookup],
+        logits=logits,
         targets=batch.labels[row, column + 1],
         row=row,
         num_rows=batch.num_rows,
         keys=tuple(item.key for item in batch.sequences),
         row_ids=tuple(item.row_id for item in batch.sequences),
         hidden={layer: captured[layer][row, column + 1] for layer in layers},
-        dense_logits=logits if dense else None,
+        dense_logits=full if dense else None,
         dense_labels=batch.labels if dense else None,
     )
+
+
+def _kept_logits(model: Any, inputs: dict[str, Any], row: Tensor, column: Tensor, num_rows: int) -> Tensor:
+    """Return the logits (N, V) at (row, column) of a model that takes ``logits_to_keep``."""
+    from efface.models.hooks import change_head_input, unwrap
+
+    kept = torch.unique(column)
+    inputs = {**inputs, "logits_to_keep": kept}
+    lookup = torch.searchsorted(kept, column)
+    is_exact = row.numel() == num_rows * kept.numel()  # every row answers at the same positions
+    if is_exact or unwrap(model) in _WIDE or hasattr(model, "_orig_mod"):  # a new hook would make torch.compile start again
+        union: Tensor = model(**inputs).logits
+        return union.flatten(0, 1) if is_exact else union[row, lookup]
+    calls = 0
+
+    def narrow(hidden: Tensor) -> Tensor | None:
+        nonlocal calls
+        if hidden.dim() != 3 or hidden.shape[:2] != (num_rows, kept.numel()):
+            return None
+        calls += 1
+        return hidden[row, lookup].unsqueeze(0)  # (B, K, d) -> (1, N, d)
+
+    with change_head_input(model, narrow):
+        logits: Tensor = model(**inputs).logits
+    if calls and logits.dim() == 3 and logits.shape[:2] == (1, row.numel()):
+        return logits[0]
+    if calls:
+        _WIDE.add(unwrap(model))
+        logits = model(**inputs).logits
+    return logits[row, lookup]
 
 
 def _capture(model: Any, layers: tuple[int, ...]) -> Any:
