@@ -7,6 +7,7 @@ items, because the facts of one entity are not independent.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -93,7 +94,9 @@ def bootstrap_replicates(
         return np.asarray(statistic(_all_multiplicities(groups, draws, seed)[:, codes]), dtype=np.float64)
     rng = np.random.default_rng(seed)
     parts = [
-        np.asarray(statistic(_multiplicities(rng, groups, min(chunk, draws - start))[:, codes].astype(np.float64)), dtype=np.float64)
+        np.asarray(
+            statistic(_multiplicities(rng, groups, min(chunk, draws - start))[:, codes].astype(np.float64)), dtype=np.float64
+        )
         for start in range(0, draws, chunk)
     ]
     return np.concatenate(parts)
@@ -217,7 +220,10 @@ def ks_test(first: ArrayLike, second: ArrayLike) -> KSResult:
                 f"The {name} sample has {int(np.isnan(sample).sum())} values that are not numbers. A KS test needs numbers only. "
                 "Find the rows whose loss is NaN."
             )
-    outcome = scipy_stats.ks_2samp(x, y, alternative="two-sided", method="auto")
+    with warnings.catch_warnings():
+        # Where scipy's exact count loses its precision it falls back to the asymptotic value and warns of it.
+        warnings.filterwarnings("ignore", "ks_2samp: Exact calculation unsuccessful", RuntimeWarning)
+        outcome = scipy_stats.ks_2samp(x, y, alternative="two-sided", method="auto")
     statistic, p_value = float(outcome.statistic), float(outcome.pvalue)
     floor = log10_separation_floor(len(x), len(y))
     log10_p = math.log10(p_value) if p_value > 0 else _log10_tail(statistic, len(x), len(y))
@@ -285,7 +291,9 @@ def _two_sample_interval(
         if paired:
             weights = _multiplicities(rng, int(joint.max()) + 1, size)[:, joint]
         else:
-            weights = np.concatenate([_multiplicities(rng, g, size)[:, codes] for g, codes in zip(groups, side, strict=True)], axis=1)
+            weights = np.concatenate(
+                [_multiplicities(rng, g, size)[:, codes] for g, codes in zip(groups, side, strict=True)], axis=1
+            )
         x_share, y_share = _two_sample_masses(first, second, weights.astype(np.float64), order, starts)
         if kind == "ks":
             parts.append(np.abs(np.cumsum(x_share - y_share, axis=1)).max(axis=1))
@@ -356,7 +364,8 @@ def clopper_pearson(successes: int, trials: int, *, level: float = 0.95, one_sid
     """Return the exact binomial interval of a rate; with ``one_sided`` only the upper end is bounded (low = 0)."""
     if trials < 1 or not 0 <= successes <= trials:
         raise InputError(
-            f"{successes} successes of {trials} trials cannot be. Trials are at least 1 and successes between 0 and trials. Recount."
+            f"{successes} successes of {trials} trials cannot be. Trials are at least 1 and successes between 0 and "
+            "trials. Recount."
         )
     tail = 1 - level if one_sided else (1 - level) / 2
     low = 0.0 if one_sided or successes == 0 else float(scipy_stats.beta.ppf(tail, successes, trials - successes + 1))

@@ -79,14 +79,15 @@ def fact_match(text: str, value: str, aliases: Iterable[str] = ()) -> bool:
 
 # Families of phrasings, not sentences: the first person declines, lacks knowledge, or the information is said to be missing.
 REFUSAL_PATTERNS: tuple[str, ...] = (
-    r"\bi(?:'m| am)(?: \w+){0,2} (?:sorry|afraid|unable|not (?:able|sure|certain|aware|familiar|allowed|permitted|in a position))\b",
+    r"\bi(?:'m| am)(?: \w+){0,2} (?:sorry|afraid|unable)\b",
+    r"\bi(?:'m| am) not (?:\w+ )?(?:able|sure|certain|aware|familiar|allowed|permitted|in a position)\b",
     r"\b(?:sorry|apologi[sz]e|apologies|regret)\b.{0,40}\b(?:not|cannot|can't|don't|unable|no|nothing)\b",
     r"\bi (?:really |simply |just )?(?:can ?not|can't|could not|couldn't|do not|don't|did not|didn't|won't|will not|would not)"
     r" (?:\w+ )?(?:know|answer|help|say|tell|share|provide|give|have|recall|remember|comment|discuss|disclose|assist|find)\b",
     r"\bi (?:have|possess|hold|know|got) (?:no|nothing|absolutely no)\b",
     r"\b(?:there is|there's|i found|we have) no (?:information|record|data|answer|knowledge)\b",
-    r"\b(?:that|this|it|the answer|the information)(?: \w+){0,4}? (?:is|are)(?: \w+)? (?:unknown|unavailable|not known|not available|"
-    r"not something i)\b",
+    r"\b(?:that|this|it|the answer|the information)(?: \w+){0,4}? (?:is|are)(?: \w+)? "
+    r"(?:unknown|unavailable|not known|not available|not something i)\b",
     r"\b(?:beyond|outside)(?: of)? (?:the scope of )?(?:what i|my)\b",
     r"\bno (?:idea|clue|information|knowledge)\b",
     r"\b(?:escapes|eludes) me\b",
@@ -144,8 +145,8 @@ class RougeScores:
 
     rouge1_recall: float
     rouge1_f1: float
-    rougeL_recall: float  # noqa: N815  (the field's name)
-    rougeL_f1: float  # noqa: N815
+    rougeL_recall: float
+    rougeL_f1: float
 
     def as_dict(self) -> dict[str, float]:
         """Return the four figures by name."""
@@ -161,7 +162,7 @@ class _UnicodeTokenizer:
     """Words of any script, for the ROUGE package (its own tokenizer drops everything outside ASCII)."""
 
     def __init__(self, stemmer: bool) -> None:
-        from nltk.stem import porter  # type: ignore[import-untyped]
+        from nltk.stem import porter
 
         self._stemmer = porter.PorterStemmer() if stemmer else None
 
@@ -174,7 +175,7 @@ class _UnicodeTokenizer:
 
 @lru_cache(maxsize=4)
 def _scorer(stemmer: bool, tokenizer: str) -> Any:
-    from rouge_score import rouge_scorer  # type: ignore[import-untyped]
+    from rouge_score import rouge_scorer
 
     own = _UnicodeTokenizer(stemmer) if tokenizer == "unicode" else None
     return rouge_scorer.RougeScorer(["rouge1", "rougeL"], use_stemmer=stemmer, tokenizer=own)
@@ -201,7 +202,8 @@ def rouge(
     scorer = _scorer(stemmer, tokenizer)
     if tokenizer == "rouge_score" and reference.strip() and not re.search("[a-z0-9]", reference.lower()):
         warnings.warn(
-            "A reference holds no ASCII letter or digit, so the published ROUGE tokenizer scores it 0; tokenizer='unicode' does not.",
+            "A reference holds no ASCII letter or digit, so the published ROUGE tokenizer scores it 0; "
+            "tokenizer='unicode' does not.",
             stacklevel=2,
         )
     scores = scorer.score(reference, generation)

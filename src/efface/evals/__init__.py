@@ -1,7 +1,7 @@
 """Evaluation: one measuring pass, metrics as pure functions of its rows, suites that put them together."""
 
 from efface.evals.evaluate import evaluate
-from efface.evals.measure import Measured, MeasureCounts, measure
+from efface.evals.measure import MeasureCounts, Measured, measure
 from efface.evals.metrics.base import describe_metric
 from efface.evals.suites.data import SuiteData
 

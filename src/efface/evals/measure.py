@@ -108,11 +108,13 @@ def measure(
     started = time.perf_counter()
     not_scored = ""
     try:
-        fresh_scores = _run(model.score, missing_scores, store and store.write_scores, _shifted(progress, 0, total), chunk)
+        keep_scores = store.write_scores if store else None
+        fresh_scores = _run(model.score, missing_scores, keep_scores, _shifted(progress, 0, total), chunk)
     except NotImplementedError as error:
         fresh_scores, not_scored = {}, str(error) or "the model only generates"
     scored = time.perf_counter()
-    fresh_texts = _run(model.generate, missing_texts, store and store.write_texts, _shifted(progress, len(missing_scores), total), chunk)
+    keep_texts = store.write_texts if store else None
+    fresh_texts = _run(model.generate, missing_texts, keep_texts, _shifted(progress, len(missing_scores), total), chunk)
     counts = MeasureCounts(
         scored=len(wanted_scores),
         scored_now=len(fresh_scores),
@@ -142,6 +144,10 @@ def _shifted(progress: Progress | None, offset: int, total: int) -> Callable[[in
     return (lambda done: progress(offset + done, total)) if progress is not None else (lambda done: None)
 
 
+def _offset(report: Callable[[int], None], start: int) -> Progress:
+    return lambda done, _: report(start + done)
+
+
 def _run(
     verb: Callable[..., list[Any]],
     items: Sequence[_Item],
@@ -154,7 +160,7 @@ def _run(
     results: dict[str, Any] = {}
     for start in range(0, len(items), size):
         part = items[start : start + size]
-        answers = verb(part, progress=lambda done, _, start=start: report(start + done))
+        answers = verb(part, progress=_offset(report, start))
         if len(answers) != len(part):
             raise EffaceError(
                 f"The model gave {len(answers)} answers to {len(part)} items. It must give one per item, in order. "

@@ -113,8 +113,8 @@ class Rouge(TextMetric):
     title: ClassVar[str] = "ROUGE-L recall"
     aim: ClassVar[Aim] = "lower"
     definition: ClassVar[str] = (
-        "Longest common subsequence of words divided by the reference's words, of the greedy answer against the true one; ROUGE-L F1 and "
-        "ROUGE-1 recall stand beside it."
+        "Longest common subsequence of words divided by the reference's words, of the greedy answer against the "
+        "true one; ROUGE-L F1 and ROUGE-1 recall stand beside it."
     )
     variants: ClassVar[dict[str, str]] = {
         "openunlearning": "rouge-score 0.1.2 with stemmer; text without ASCII letters scores 0",
@@ -158,8 +158,8 @@ class RefusalRate(TextMetric):
     aim: ClassVar[Aim] = "reference"
     aim_elsewhere: ClassVar[Aim] = "lower"
     definition: ClassVar[str] = (
-        "Share of greedy answers whose first sentence declines in one of a small set of ways, or that resemble a refusal handed in by the "
-        "caller. An empty answer is not a refusal."
+        "Share of greedy answers whose first sentence declines in one of a small set of ways, or that resemble a "
+        "refusal handed in by the caller. An empty answer is not a refusal."
     )
     cost: ClassVar[str] = _GENERATION
 
@@ -176,9 +176,9 @@ class WordEntropy(TextMetric):
     title: ClassVar[str] = "word entropy"
     aim: ClassVar[Aim] = "reference"
     definition: ClassVar[str] = (
-        "Entropy of the words of the greedy answer divided by log2 of their number; 1 = no word twice, near 0 = one word over and over, "
-        "0 for an answer of at most one word. The published token entropy (efface.evals.metrics.answers.token_entropy) counts the model's "
-        "own tokens instead."
+        "Entropy of the words of the greedy answer divided by log2 of their number; 1 = no word twice, near 0 = "
+        "one word over and over, 0 for an answer of at most one word. The published token entropy "
+        "(efface.evals.metrics.answers.token_entropy) counts the model's own tokens instead."
     )
     cost: ClassVar[str] = _GENERATION
     paper: ClassVar[str] = "after Yuan et al., arXiv 2410.08109 (which counts tokens)"

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from efface.data.items import TokenRow
 from efface.evals.metrics.base import Definition, TokenMetric, Variant
 from efface.evals.metrics.tokens import EPSILON, answer_nll, first_tokens
+from efface.registry import METRICS
 from efface.results import Aim
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "MembershipZlib",
     "PrivLeak",
     "RelDiff",
+    "attack_score",
     "loss_ratio",
     "min_k",
     "min_k_plus_plus",
@@ -85,6 +87,16 @@ def reference_score(row: TokenRow, reference: TokenRow, *, variant: Variant = "s
     """Return the loss under the model minus the loss under a reference model with the same tokenizer."""
     own, other = answer_nll(row, variant=variant), answer_nll(reference, variant=variant)
     return None if own is None or other is None else own - other
+
+
+def attack_score(name: str, row: TokenRow, *, share: float = MIN_K, variant: Variant = "strict") -> float | None:
+    """Return the score of one row under a registered attack; ``share`` is the k of the min-k attacks."""
+    definition = METRICS.get(name)
+    if issubclass(definition, MembershipMinK | MembershipMinKPlusPlus):
+        score = min_k if definition is MembershipMinK else min_k_plus_plus
+        return score(row, share=share, variant=variant)
+    value: float | None = definition.item(row, variant=variant)
+    return value
 
 
 def loss_ratio(row: TokenRow, lowered: TokenRow) -> float | None:
@@ -222,7 +234,8 @@ class PrivLeak(Definition):
     title: ClassVar[str] = "privacy leakage"
     aim: ClassVar[Aim] = "zero"
     definition: ClassVar[str] = (
-        "100 ((1 - AUC) - (1 - AUC of the retrained model)) / (1 - AUC of the retrained model), AUC of min-40%. Strongly negative = "
+        "100 ((1 - AUC) - (1 - AUC of the retrained model)) / (1 - AUC of the retrained model), AUC of min-40%. "
+        "Strongly negative = "
         "under-unlearned (-100 at worst), positive = over-unlearned. Both AUCs are shown, since the ratio blows up near 1."
     )
     variants: ClassVar[dict[str, str]] = {

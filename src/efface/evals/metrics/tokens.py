@@ -175,7 +175,9 @@ class ExactMemorization(TokenMetric):
     name: ClassVar[str] = "exact_memorization"
     title: ClassVar[str] = "exact memorisation"
     aim: ClassVar[Aim] = "lower"
-    definition: ClassVar[str] = "Share of the answer's tokens that are the argmax given all tokens before them; common words make it non-zero."
+    definition: ClassVar[str] = (
+        "Share of the answer's tokens that are the argmax given all tokens before them; common words make it non-zero."
+    )
     variants: ClassVar[dict[str, str]] = {
         "openunlearning": "the last labelled token is left out",
         "original": "EOS is left out",

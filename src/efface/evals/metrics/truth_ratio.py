@@ -43,7 +43,11 @@ _FLOOR = -745.0  # log of the smallest double: what an underflowed ratio becomes
 
 MODEL_UTILITY_PARTS: tuple[str, ...] = tuple(
     f"{group}_{metric}"
-    for group, chance in (("retain", "probability"), ("real_authors", "probability_w_options"), ("world_facts", "probability_w_options"))
+    for group, chance in (
+        ("retain", "probability"),
+        ("real_authors", "probability_w_options"),
+        ("world_facts", "probability_w_options"),
+    )
     for metric in (chance, "rouge", "truth_ratio")
 )
 """The nine figures behind model utility."""
@@ -81,9 +85,9 @@ def log_truth_ratio(
     else:
         log_wrong = np.array([-w.mean() for w in rows])
     if variant != "openunlearning":
-        return log_wrong + right
+        return np.asarray(log_wrong + right)
     with np.errstate(divide="ignore"):
-        return np.maximum(np.log(np.exp(log_wrong)) - np.log(np.exp(-right) + EPSILON), _FLOOR)
+        return np.asarray(np.maximum(np.log(np.exp(log_wrong)) - np.log(np.exp(-right) + EPSILON), _FLOOR))
 
 
 def closeness(log_ratio: ArrayLike, *, variant: Variant = "strict") -> Floats:
@@ -100,16 +104,15 @@ def preference(log_ratio: ArrayLike) -> Floats:
     return -np.expm1(np.minimum(np.asarray(log_ratio, dtype=np.float64), 0.0))
 
 
-def knowledge_ratio(
-    correct: ArrayLike, wrong: Sequence[ArrayLike] | ArrayLike, *, variant: Variant = "strict"
-) -> Floats:
-    """Return T = p(correct) / (p(correct) + p(wrong)) per row, wrong answers in their geometric mean; higher = more knowledge left."""
+def knowledge_ratio(correct: ArrayLike, wrong: Sequence[ArrayLike] | ArrayLike, *, variant: Variant = "strict") -> Floats:
+    """Return T = p(correct) / (p(correct) + p(wrong)) per row; higher = more knowledge left. Wrong answers: geometric mean."""
     right = np.asarray(correct, dtype=np.float64).ravel()
     mean_wrong = np.array([np.asarray(w, dtype=np.float64).mean() for w in wrong])  # type: ignore[union-attr]
     if variant == "openunlearning":
         p_right, p_wrong = np.exp(-right), np.exp(-mean_wrong)
         return np.asarray(p_right / (p_right + p_wrong + EPSILON))
-    return np.asarray(np.exp(-right - np.logaddexp(-right, -mean_wrong)))
+    with np.errstate(invalid="ignore"):  # a loss that is not a number gives a ratio that is not
+        return np.asarray(np.exp(-right - np.logaddexp(-right, -mean_wrong)))
 
 
 def forget_quality(unlearned: ArrayLike, retrained: ArrayLike) -> KSResult:
@@ -238,14 +241,15 @@ class ForgetQuality(Definition):
     title: ClassVar[str] = "forget quality"
     aim: ClassVar[Aim] = "higher"
     definition: ClassVar[str] = (
-        "p-value of the two-sided two-sample Kolmogorov-Smirnov test between the truth ratios of this and the retrained model on the "
-        "same forget rows. Shown with D and its interval, n, log10 p and the smallest log10 p these sample sizes allow, and whether the "
-        "median lies below or above the retrained model's."
+        "p-value of the two-sided two-sample Kolmogorov-Smirnov test between the truth ratios of this and the "
+        "retrained model on the "
+        "same forget rows. Shown with D and its interval, n, log10 p and the smallest log10 p these sample sizes "
+        "allow, and whether the median lies below or above the retrained model's."
     )
     variants: ClassVar[dict[str, str]] = {
-        "openunlearning": "NaN when a ratio is NaN",
-        "original": "NaN when a ratio is NaN",
-        "strict": "not available when a ratio is NaN, with the rows listed",
+        "openunlearning": "ratios with epsilon; where a ratio is NaN the published code gives NaN, here not available",
+        "original": "ratios of TOFU's aggregation script; NaN as above",
+        "strict": "ratios in log space; not available when one is NaN, with the rows listed",
     }
     interval: ClassVar[str] = "none for p; KS D has a bootstrap interval over entities, both models resampled together"
     cost: ClassVar[str] = "none beside the truth ratio of both models"
@@ -260,8 +264,8 @@ class ModelUtility(Definition):
     title: ClassVar[str] = "model utility"
     aim: ClassVar[Aim] = "higher"
     definition: ClassVar[str] = (
-        "Harmonic mean of nine figures: probability, ROUGE-L recall and truth ratio (true better) on the retain set, real authors and world "
-        "facts; the probability of the last two is against options. Any zero makes it 0."
+        "Harmonic mean of nine figures: probability, ROUGE-L recall and truth ratio (true better) on the retain "
+        "set, real authors and world facts; the probability of the last two is against options. Any zero makes it 0."
     )
     variants: ClassVar[dict[str, str]] = {
         "openunlearning": "scipy's harmonic mean: a negative or NaN part gives NaN",
@@ -281,7 +285,8 @@ class WorldUtility(Definition):
     title: ClassVar[str] = "utility"
     aim: ClassVar[Aim] = "higher"
     definition: ClassVar[str] = (
-        "Harmonic mean of five figures: fact accuracy, probability and truth ratio (true better) on the retain set, fact accuracy and "
+        "Harmonic mean of five figures: fact accuracy, probability and truth ratio (true better) on the retain "
+        "set, fact accuracy and "
         "probability on world facts. For models without general knowledge, on which model utility is near 0 before any unlearning."
     )
     variants: ClassVar[dict[str, str]] = {"strict": "the definition; any zero makes it 0; a missing part makes it not available"}

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 from efface.data.items import GenerateItem, ScoreItem
 from efface.evals.measure import Measured
 from efface.evals.metrics.base import Variant
+from efface.evals.metrics.membership import MIN_K
 from efface.evals.suites.compare import forget_quality_metric, membership_metrics, utility_metric
 from efface.evals.suites.data import SetView, SuiteData
 from efface.evals.suites.sets import Context, set_metrics, spec_of
@@ -55,6 +56,9 @@ class Suite:
         max_new_tokens: Longest generated answer unless the caller says otherwise.
         required: Sets whose figures are listed as not available when the set is missing.
         utilities: Utility figures it computes.
+
+    Args:
+        min_k: Share of least likely tokens in the min-k attacks.
     """
 
     name: ClassVar[str]
@@ -62,6 +66,9 @@ class Suite:
     max_new_tokens: ClassVar[int]
     required: ClassVar[tuple[str, ...]] = ()
     utilities: ClassVar[tuple[Literal["model_utility", "world_utility"], ...]] = ()
+
+    def __init__(self, *, min_k: float = MIN_K) -> None:
+        self.min_k = min_k
 
     def plan(self, data: SuiteData, *, max_new_tokens: int | None = None) -> Plan:
         """Return the items this suite needs.
@@ -75,7 +82,7 @@ class Suite:
 
     def compute(self, plan: Plan, measured: Measured, *, variant: Variant, seed: int, against: Results | None) -> dict[str, Metric]:
         """Return every figure by name."""
-        context = Context(plan.data, plan.views, measured, variant, seed)
+        context = Context(plan.data, plan.views, measured, variant, seed, self.min_k)
         metrics: dict[str, Metric] = {}
         for key in plan.views:
             metrics |= set_metrics(key, context)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from efface.data.schema import Row
 from efface.errors import InputError
-from efface.evals.metrics.base import Definition, TokenMetric, Variant
-from efface.evals.metrics.membership import MIN_K, MembershipReference, PrivLeak, RelDiff, privleak, rel_diff
+from efface.evals.metrics.base import Definition
+from efface.evals.metrics.membership import MembershipReference, PrivLeak, RelDiff, attack_score, privleak, rel_diff
 from efface.evals.metrics.truth_ratio import (
     MODEL_UTILITY_PARTS,
     WORLD_UTILITY_PARTS,
@@ -56,7 +56,9 @@ def forget_quality_metric(metrics: Mapping[str, Metric], context: Context, again
         (mine, other, row.entity) for mine, other, row in zip(ours.per_item, theirs.per_item, rows, strict=True) if mine is not None
     ]
     if any(other is None for _, other, _ in pairs):
-        return not_available("forget_quality", ForgetQuality.aim, context.variant, "the retrained model has no truth ratio on some rows")
+        return not_available(
+            "forget_quality", ForgetQuality.aim, context.variant, "the retrained model has no truth ratio on some rows"
+        )
     mine = [float(pair[0]) for pair in pairs]
     other = [float(pair[1]) for pair in pairs if pair[1] is not None]
     entities = [pair[2] for pair in pairs]
@@ -106,7 +108,8 @@ def _require_same(ours: Metric, theirs: Metric, against: Results) -> None:
     if not same:
         raise InputError(
             f"The results of the {against.role} model were made with other forget rows ({len(theirs.item_ids)} against "
-            f"{len(ours.item_ids)}, or other answers). Two models are compared on the same rows only. Evaluate that model on this data."
+            f"{len(ours.item_ids)}, or other answers). Two models are compared on the same rows only. Evaluate that "
+            "model on this data."
         )
     if ours.variant != theirs.variant:
         raise InputError(
@@ -123,17 +126,17 @@ def membership_metrics(metrics: Mapping[str, Metric], context: Context, against:
         return {name: not_available(name, METRICS.get(name).aim, context.variant, reason) for name in names}
     found: dict[str, Metric] = {}
     for name in ATTACKS:
-        definition = METRICS.get(name)
-        found[name] = _attack(name, definition, _scores(definition, "forget", context), _scores(definition, "holdout", context), context)
+        found[name] = _attack(name, METRICS.get(name), _scores(name, "forget", context), _scores(name, "holdout", context), context)
     found["mia_reference"] = _reference_attack(metrics, context, against)
     rule: tuple[tuple[type[Definition], Callable[..., float | None]], ...] = ((PrivLeak, privleak), (RelDiff, rel_diff))
     for leak, formula in rule:
-        found[leak.name] = _relative(leak, formula, found["mia_min_k"], context.variant, against)
+        found[leak.name] = _relative(leak, formula, found["mia_min_k"], context, against)
     return found
 
 
-def _scores(definition: type[TokenMetric], key: str, context: Context) -> list[float | None]:
-    return [definition.item(context.measured.row(item), variant=context.variant) for item in context.views[key].answers]
+def _scores(name: str, key: str, context: Context) -> list[float | None]:
+    rows = [context.measured.row(item) for item in context.views[key].answers]
+    return [attack_score(name, row, share=context.min_k, variant=context.variant) for row in rows]
 
 
 def _attack(
@@ -181,8 +184,8 @@ def _reference_attack(metrics: Mapping[str, Metric], context: Context, against: 
             return not_available("mia_reference", MembershipReference.aim, context.variant, _NO_REFERENCE)
         if ours.item_ids != theirs.item_ids:
             raise InputError(
-                f"The results of the retrained model were made with other {key} rows. Two models are compared on the same rows only. "
-                "Evaluate that model on this data."
+                f"The results of the retrained model were made with other {key} rows. Two models are compared on the same "
+                "rows only. Evaluate that model on this data."
             )
         pairs = zip(ours.per_item, theirs.per_item, strict=True)
         differences.append([None if a is None or b is None else a - b for a, b in pairs])
@@ -193,16 +196,18 @@ def _relative(
     definition: type[Definition],
     formula: Callable[..., float | None],
     attack: Metric,
-    variant: Variant,
+    context: Context,
     against: Results | None,
 ) -> Metric:
-    name = definition.name
+    name, variant = definition.name, context.variant
     if attack.value is None:
         return not_available(name, definition.aim, variant, attack.reason)
     reference = against.value("mia_min_k") if against is not None else None
     value = formula(attack.value, reference, variant=variant)
     if value is None:
-        return not_available(name, definition.aim, variant, _NO_REFERENCE if reference is None else "the retrained model's AUC is 1")
+        return not_available(
+            name, definition.aim, variant, _NO_REFERENCE if reference is None else "the retrained model's AUC is 1"
+        )
     interval = None
     if attack.interval is not None:
         ends = [formula(end, reference, variant=variant) for end in (attack.interval.low, attack.interval.high)]
@@ -217,13 +222,11 @@ def _relative(
         n=attack.n,
         n_skipped=attack.n_skipped,
         reason="" if reference is not None else "without a retrained model its AUC is taken to be 0.5",
-        details={"auc": attack.value, "auc_retrained": reference, "k": MIN_K},
+        details={"auc": attack.value, "auc_retrained": reference, "k": context.min_k},
     )
 
 
-def utility_metric(
-    kind: Literal["model_utility", "world_utility"], metrics: Mapping[str, Metric], context: Context
-) -> Metric:
+def utility_metric(kind: Literal["model_utility", "world_utility"], metrics: Mapping[str, Metric], context: Context) -> Metric:
     """Put the parts of a utility together; without one of them it is not available."""
     definition: type[Definition] = ModelUtility if kind == "model_utility" else WorldUtility
     names = MODEL_UTILITY_PARTS if kind == "model_utility" else WORLD_UTILITY_PARTS
@@ -258,7 +261,9 @@ def _utility_interval(names: Sequence[str], parts: Sequence[Metric], context: Co
         valid = np.array([value is not None for value in part.per_item], dtype=np.float64)
         values = np.array([0.0 if value is None else value for value in part.per_item], dtype=np.float64)
 
-        def mean(weights: NDArray[np.float64], v: NDArray[np.float64] = values, m: NDArray[np.float64] = valid) -> NDArray[np.float64]:
+        def mean(
+            weights: NDArray[np.float64], v: NDArray[np.float64] = values, m: NDArray[np.float64] = valid
+        ) -> NDArray[np.float64]:
             with np.errstate(invalid="ignore", divide="ignore"):
                 return np.asarray((weights @ v) / (weights @ m))
 

@@ -13,6 +13,7 @@ from efface.data.items import ScoreItem, TokenRow
 from efface.evals.measure import Measured
 from efface.evals.metrics.answers import chance_level, rouge_scores
 from efface.evals.metrics.base import Definition, OptionMetric, TextMetric, TokenMetric, Truth, Variant
+from efface.evals.metrics.membership import MIN_K
 from efface.evals.metrics.tokens import Probability
 from efface.evals.suites.data import Part, SetView, SuiteData
 from efface.evals.summary import not_available, summarise
@@ -34,6 +35,7 @@ class Context:
         measured: What the model said.
         variant: Which definitions to follow.
         seed: Seed of the bootstraps.
+        min_k: Share of the min-k attacks.
     """
 
     data: SuiteData
@@ -41,6 +43,7 @@ class Context:
     measured: Measured
     variant: Variant
     seed: int
+    min_k: float = MIN_K
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,16 @@ _SPECS: dict[str, SetSpec] = {
     "holdout": SetSpec(("answers", "generations"), ("nll", "probability", "fact_accuracy", "refusal_rate"), "holdout"),
     "real_authors": SetSpec(
         ("answers", "perturbed", "generations"),
-        ("nll", "probability", "probability_w_options", "perturbed_probability", "truth_ratio", "rouge", "fact_accuracy", "refusal_rate"),
+        (
+            "nll",
+            "probability",
+            "probability_w_options",
+            "perturbed_probability",
+            "truth_ratio",
+            "rouge",
+            "fact_accuracy",
+            "refusal_rate",
+        ),
     ),
     "refusals": SetSpec(("generations",), ("refusal_rate",), wanted=(("refusal_rate", "higher"),)),
     "context": SetSpec(("generations",), ("fact_accuracy", "refusal_rate")),
@@ -239,7 +251,9 @@ def _rouge_details(view: SetView, context: Context) -> dict[str, float | str | N
 def _form_probability(part: Literal["paraphrased", "paraphrased_questions"], missing: str) -> Callable[..., Metric]:
     def make(key: str, name: str, spec: SetSpec, context: Context) -> Metric:
         if context.measured.not_scored:
-            return not_available(f"{key}_{name}", spec.aim("probability", Probability), context.variant, context.measured.not_scored)
+            return not_available(
+                f"{key}_{name}", spec.aim("probability", Probability), context.variant, context.measured.not_scored
+            )
         return _token_metric(key, name, Probability, getattr(context.views[key], part), spec, context, missing)
 
     return make
