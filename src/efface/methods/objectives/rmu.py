@@ -54,7 +54,7 @@ def reduce_squares(scores: AnswerScores, squares: Tensor, *, variant: Literal["d
 def control_vector(size: int, length: float, *, generator: torch.Generator | None = None) -> Tensor:
     """Draw the steering target: uniform on [0, 1) per feature, scaled to ``length`` -> (size,), float32."""
     draw = torch.rand(size, generator=generator)
-    return draw / draw.norm() * length
+    return draw * (length / float(torch.linalg.vector_norm(draw)))
 
 
 def mlp_parameters(model: Any, layers: range | tuple[int, ...], *, only_output: bool) -> list[str]:
