@@ -77,23 +77,30 @@ def fact_match(text: str, value: str, aliases: Iterable[str] = ()) -> bool:
     return any(pattern is not None and pattern.search(haystack) is not None for pattern in patterns)
 
 
-# Families of phrasings, not sentences: the first person declines, lacks knowledge, or the information is said to be missing.
+# Families of phrasings, not sentences: the information is said to be missing, or something escapes the speaker.
 REFUSAL_PATTERNS: tuple[str, ...] = (
-    r"\bi(?:'m| am)(?: \w+){0,2} (?:sorry|afraid|unable)\b",
-    r"\bi(?:'m| am) not (?:\w+ )?(?:able|sure|certain|aware|familiar|allowed|permitted|in a position)\b",
     r"\b(?:sorry|apologi[sz]e|apologies|regret)\b.{0,40}\b(?:not|cannot|can't|don't|unable|no|nothing)\b",
-    r"\bi (?:really |simply |just )?(?:can ?not|can't|could not|couldn't|do not|don't|did not|didn't|won't|will not|would not)"
-    r" (?:\w+ )?(?:know|answer|help|say|tell|share|provide|give|have|recall|remember|comment|discuss|disclose|assist|find)\b",
-    r"\bi (?:have|possess|hold|know|got) (?:no|nothing|absolutely no)\b",
-    r"\b(?:there is|there's|i found|we have) no (?:information|record|data|answer|knowledge)\b",
+    r"\b(?:there is|there's|we have) no (?:information|record|data|answer|knowledge)"
+    r"(?: available| known)?(?: (?:about|on|of|for) (?:this|that|it|him|her|them)\b.*)?[.!]?$",
     r"\b(?:that|this|it|the answer|the information)(?: \w+){0,4}? (?:is|are)(?: \w+)? "
     r"(?:unknown|unavailable|not known|not available|not something i)\b",
     r"\b(?:beyond|outside)(?: of)? (?:the scope of )?(?:what i|my)\b",
-    r"\bno (?:idea|clue|information|knowledge)\b",
     r"\b(?:escapes|eludes) me\b",
     r"\bunknown to me\b",
+    r"\byou (?:would|will|'ll|'d)? ?(?:need|have) to ask\b",
 )
 _REFUSAL = re.compile("|".join(f"(?:{pattern})" for pattern in REFUSAL_PATTERNS))
+# Or the speaker denies, in one sentence, something about the own knowledge: first person, denial, and a word of knowing or telling.
+_SPEAKER = re.compile(r"\b(?:i|i'm|i'd|i've|i'll|me|my|mine)\b")
+_DENIAL = re.compile(
+    r"\b(?:not|cannot|no|nothing|none|never|neither|nor|lack|unable|unaware|uncertain|unsure|unfamiliar|afraid|sorry|too little"
+    r"|rather|decline|refuse|pass on|drawing a blank|at a loss)\b|n't\b|\bneed more\b"
+)
+_KNOWING = re.compile(
+    r"\b(?:know|known|knowledge|aware|unaware|familiar|unfamiliar|sure|unsure|certain|uncertain|informed|information|data"
+    r"|answer|answers|answering|say|tell|share|provide|disclose|discuss|comment|help|assist|recall|remember|learnt|learned|learn|taught"
+    r"|teach|told|trained|training|guess|mislead|idea|clue|facts?|details?|records?|source|question|topic|found|find)\b"
+)
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s")
 _POOL_OVERLAP = 0.8
 
@@ -101,8 +108,9 @@ _POOL_OVERLAP = 0.8
 def is_refusal(text: str, pool: Iterable[str] = ()) -> bool:
     """Whether a model declines to answer.
 
-    Two ways to say so: the first sentence matches one of :data:`REFUSAL_PATTERNS`, or the text is close to a sentence of
-    ``pool`` (it begins with it, or shares at least four fifths of its words in order). An empty text is silence, not a refusal.
+    It does when its first sentence matches one of :data:`REFUSAL_PATTERNS`, or denies in the first person to know or tell something,
+    or when the text is close to a sentence of ``pool`` (it begins with it, or shares at least four fifths of its words in order). An
+    empty text is silence, not a refusal.
 
     Args:
         text: What the model wrote.
@@ -111,7 +119,8 @@ def is_refusal(text: str, pool: Iterable[str] = ()) -> bool:
     plain = normalise(text)
     if not plain:
         return False
-    if _REFUSAL.search(_SENTENCE_END.split(plain, maxsplit=1)[0]):
+    first = _SENTENCE_END.split(plain, maxsplit=1)[0]
+    if _REFUSAL.search(first) or all(part.search(first) for part in (_SPEAKER, _DENIAL, _KNOWING)):
         return True
     said = words(text)
     return any(_resembles(said, entry) for entry in _pool_words(tuple(pool)))
