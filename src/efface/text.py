@@ -98,8 +98,9 @@ _DENIAL = re.compile(
 )
 _KNOWING = re.compile(
     r"\b(?:know|known|knowledge|aware|unaware|familiar|unfamiliar|sure|unsure|certain|uncertain|informed|information|data"
-    r"|answer|answers|answering|say|tell|share|provide|disclose|discuss|comment|help|assist|recall|remember|learnt|learned|learn|taught"
-    r"|teach|told|trained|training|guess|mislead|idea|clue|facts?|details?|records?|source|question|topic|found|find)\b"
+    r"|answer|answers|answering|say|tell|share|provide|disclose|discuss|comment|help|assist|recall|remember"
+    r"|learnt|learned|learn|taught|teach|told|trained|training|guess|mislead|idea|clue|facts?|details?|records?"
+    r"|source|question|topic|found|find)\b"
 )
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s")
 _POOL_OVERLAP = 0.8

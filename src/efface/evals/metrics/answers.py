@@ -158,8 +158,8 @@ class RefusalRate(TextMetric):
     aim: ClassVar[Aim] = "reference"
     aim_elsewhere: ClassVar[Aim] = "lower"
     definition: ClassVar[str] = (
-        "Share of greedy answers whose first sentence declines (a small set of phrasings, or a denial in the first person of knowing or "
-        "telling), or that resemble a refusal handed in by the caller. An empty answer is not a refusal."
+        "Share of greedy answers whose first sentence declines (a small set of phrasings, or a denial in the first person of "
+        "knowing or telling), or that resemble a refusal handed in by the caller. An empty answer is not a refusal."
     )
     cost: ClassVar[str] = _GENERATION
 
