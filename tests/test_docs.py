@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from efface.cli.main import app
 from efface.request import ForgetRequest, UnlearningChoice
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,6 +31,14 @@ def test_the_request_page_names_every_key_and_its_example_is_valid() -> None:
     assert ForgetRequest.from_tree(yaml.safe_load(example[1])).unlearning.batch_size == 32
     for key in (*ForgetRequest.model_fields, *UnlearningChoice.model_fields):
         assert f"`{key}" in page, key
+
+
+def test_the_command_line_page_names_every_command() -> None:
+    page = (DOCS / "command-line.md").read_text(encoding="utf-8")
+    commands = [command.name for command in app.registered_commands] + [group.name for group in app.registered_groups]
+    assert len(commands) >= 8
+    for command in commands:
+        assert f"`efface {command}" in page, command
 
 
 def test_links_between_pages_lead_somewhere() -> None:

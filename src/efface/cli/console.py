@@ -122,6 +122,8 @@ def progress(*, quiet: bool = False) -> Iterator[StageProgress]:
 
         def report(stage: str, done: int, total: int) -> None:
             if stage not in tasks:
+                for task in bars.tasks:  # a stage that a stop rule ended is over all the same
+                    bars.update(task.id, total=task.completed)
                 tasks[stage] = bars.add_task(stage, total=total)
             bars.update(tasks[stage], completed=done, total=total)
 
