@@ -109,9 +109,9 @@ _POOL_OVERLAP = 0.8
 def is_refusal(text: str, pool: Iterable[str] = ()) -> bool:
     """Whether a model declines to answer.
 
-    It does when its first sentence matches one of :data:`REFUSAL_PATTERNS`, or denies in the first person to know or tell something,
-    or when the text is close to a sentence of ``pool`` (it begins with it, or shares at least four fifths of its words in order). An
-    empty text is silence, not a refusal.
+    It does when its first sentence matches one of :data:`REFUSAL_PATTERNS` or denies in the first person to know or tell something,
+    or when the text is close to a sentence of ``pool``: it begins with it, or shares at least four fifths of its words in order.
+    An empty text is silence, not a refusal.
 
     Args:
         text: What the model wrote.
