@@ -63,12 +63,19 @@ class TestEveryPreset:
         assert found["intention"] in {"removal", "suppression"}
         assert found["small_models"]["basis"]
         assert found["training"] != found["small_models"]["training"]
+        assert all(field["meaning"] for field in found["hyperparameters"].values())
 
     def test_an_explicit_learning_rate_far_below_is_warned_about(self, name):
         preset = preset_of(name)
         assert preset.warning_for(preset.training.learning_rate, LARGE) is None
         assert preset.warning_for(preset.scaled.training.learning_rate, SMALL) is None
         assert "far below" in (preset.warning_for(preset.scaled.training.learning_rate / 50, SMALL) or "")
+
+
+def test_description_names_what_small_models_change():
+    changes = describe("rmu")["small_models"]["changes"]
+    assert changes["objective.layer"] == changes["retention.layer"] == 1
+    assert "objective.variant" not in changes
 
 
 class TestPrecedence:

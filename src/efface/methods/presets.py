@@ -245,14 +245,11 @@ def describe(name: str) -> dict[str, Any]:
         "source": preset.source,
         "small_models": {
             "below_parameters": SMALL_MODEL,
-            "expansion": scaled.resolved(),
+            "changes": _changes(spec, scaled),
             "training": scaled.training.as_dict(),
             "basis": preset.scaled.basis,
         },
-        "hyperparameters": {
-            "objective": _fields(spec.objective),
-            "retention": [] if spec.retention is None else _fields(spec.retention),
-        },
+        "hyperparameters": {**_fields(spec.objective), **({} if spec.retention is None else _fields(spec.retention, "retention."))},
         "notes": list(preset.notes),
     }
 
@@ -327,9 +324,25 @@ def _layer_of(objective: Objective) -> int:
     return objective.layers[0]
 
 
-def _fields(plug: Objective | Retention) -> list[dict[str, Any]]:
+def _fields(plug: Objective | Retention, prefix: str = "") -> dict[str, dict[str, Any]]:
     values = plug.config.model_dump(mode="json")
-    return [
-        {"name": name, "value": values[name], "description": info.description or ""}
+    return {
+        f"{prefix}{name}": {"default": values[name], "meaning": info.description or ""}
         for name, info in type(plug.config).model_fields.items()
-    ]
+    }
+
+
+def _changes(spec: MethodSpec, scaled: MethodSpec) -> dict[str, Any]:
+    """Return what the scaled defaults change besides the training, under dotted names."""
+    before, after = _flat(spec.resolved()), _flat(scaled.resolved())
+    return {key: value for key, value in after.items() if before.get(key) != value}
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
