@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -12,9 +12,11 @@ import typer
 from efface.cli.console import JSON, OVERWRITE, PRINT_PYTHON, StageProgress, print_facts, print_json, print_script, progress
 
 if TYPE_CHECKING:
-    from efface.world import BuildState, Recipe, WorldModels
+    from efface.world import BuildState, Recipe, Role, WorldModels
 
 __all__ = ["world"]
+
+_ROLES: tuple[Role, ...] = ("original", "retrained", "retrained_2")
 
 Corpus = typer.Option("embedded", "--corpus", help="embedded, mini (for tests), or tofu:DIR.")
 Authors = typer.Option(40, "--authors", min=2, help="TOFU: authors trained on, those to forget included.")
@@ -35,7 +37,7 @@ def world(
     print_python: bool = PRINT_PYTHON,
 ) -> None:
     """Write a corpus as rows (--out), and build the models trained on it (unless only --out is asked for)."""
-    roles = ("original", "retrained", "retrained_2")[: 1 + retrained]
+    roles = _ROLES[: 1 + retrained]
     if print_python:
         _print_script(_recipe_call(corpus, authors, forget, seed), out, models, roles, overwrite)
         return
@@ -69,7 +71,7 @@ def _recipe_call(corpus: str, authors: int, forget: str, seed: int) -> str:
     return f"Recipe.{'mini' if corpus == 'mini' else 'default'}(seed={seed}, data_seed={seed})"
 
 
-def _print_script(recipe: str, out: Path | None, models: Path | None, roles: tuple[str, ...], overwrite: bool) -> None:
+def _print_script(recipe: str, out: Path | None, models: Path | None, roles: tuple[Role, ...], overwrite: bool) -> None:
     lines = ["import shutil", "", "from efface.world import Recipe, build_models, export_world", "", f"recipe = {recipe}"]
     if out is not None:
         lines.append(f"print(export_world(recipe.load_world(), {str(out)!r}, overwrite={overwrite}))")
@@ -89,13 +91,13 @@ def _per_role(report: StageProgress) -> Callable[[BuildState], None]:
     return tell
 
 
-def _placed(built: WorldModels, models: Path | None, overwrite: bool) -> dict[str, Path]:
+def _placed(built: WorldModels, models: Path | None, overwrite: bool) -> Mapping[Role, Path]:
     """Return role -> directory; copied to ``models`` where that is asked for."""
     from efface.errors import InputError
 
     if models is None:
-        return dict(built.directories)
-    placed = {}
+        return built.directories
+    placed: dict[Role, Path] = {}
     for role, folder in built.directories.items():
         target = models / role
         if target.exists() and not overwrite:
