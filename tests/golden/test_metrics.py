@@ -145,8 +145,13 @@ def opened(folder: Path) -> Fixture:
     return Fixture(folder)
 
 
-def mean(values) -> float:
-    return float(np.mean([value for value in values if value is not None]))
+def mean(values) -> float | None:
+    valid = [value for value in values if value is not None]
+    return float(np.mean(valid)) if valid else None
+
+
+def is_missing(value) -> bool:
+    return value is None or math.isnan(value)
 
 
 def by_index(entry) -> list:
@@ -160,7 +165,7 @@ def check_items(entry, key: str, values, tolerance) -> None:
     for value, wanted in zip(values, expected, strict=True):
         assert (value is None) == (wanted is None)
         if wanted is not None:
-            assert value == pytest.approx(wanted, **tolerance)
+            assert value == pytest.approx(wanted, **tolerance, nan_ok=True)
 
 
 # --- the figures of the TOFU suite ---------------------------------------------------------------------------------------------
@@ -170,6 +175,9 @@ def check_suite_figure(fixture: Fixture, role: str, key: str, entry) -> None:
     name = from_openunlearning(key)
     results = fixture.results(role)
     metric = results[name]
+    if is_missing(entry["agg_value"]):
+        assert metric.value is None
+        return
     assert metric.value is not None, metric.reason
     if name.startswith("mia_"):
         assert metric.value == pytest.approx(entry["agg_value"], **AUC_STEP)
@@ -189,15 +197,16 @@ def check_suite_figure(fixture: Fixture, role: str, key: str, entry) -> None:
 def check_suite_items(fixture: Fixture, role: str, name: str, entry) -> None:
     results = fixture.results(role)
     metric = results[name]
-    fields = by_index(entry)[0]
+    fields = next((item for item in by_index(entry) if isinstance(item, dict)), {})
     if name.endswith("rouge"):
-        check_generations(fixture, role, name.removesuffix("_rouge"), entry)
+        check_generations(fixture, role, next(key for key in fixture.data.sets if name.startswith(f"{key}_")), entry)
         check_items(entry, "rougeL_recall", metric.per_item, EXACT)
     elif name.endswith("truth_ratio"):
         group = name.removesuffix("truth_ratio")
-        expected = [math.log(item["score"]) for item in by_index(entry)]
-        if f"{group}log_truth_ratio" in results.metrics:
-            assert list(results[f"{group}log_truth_ratio"].per_item) == pytest.approx(expected, abs=1e-3)
+        logs = results.metrics.get(f"{group}log_truth_ratio")
+        if logs is not None:
+            ratios = [None if value is None else math.exp(value) for value in logs.per_item]
+            check_items(entry, "score", ratios, {"rel": 1e-4, "abs": 1e-4})
     elif "perturbed" in name:
         assert list(metric.per_item) == pytest.approx([mean(item["prob"]) for item in by_index(entry)], **CLOSE)
     else:
@@ -235,7 +244,10 @@ def check_knowmem(fixture: Fixture, role: str, entry) -> None:
 
 def check_rows(rows, function, entry, key: str, tolerance) -> None:
     values = [function(row, variant=VARIANT) for row in rows]
-    assert mean(values) == pytest.approx(entry["agg_value"], **tolerance)
+    if is_missing(entry["agg_value"]):
+        assert is_missing(mean(values))
+    else:
+        assert mean(values) == pytest.approx(entry["agg_value"], **tolerance)
     if "value_by_index" in entry:
         check_items(entry, key, values, tolerance)
 
@@ -394,9 +406,11 @@ def test_muse_privleak(path):
         name = f"muse_{side}"
         whole, lower = fixture.texts("unlearned", name), fixture.texts("unlearned", name, lower=True)
         texts = [row["text"] for row in fixture.lines(name)]
-        scores[side] = [muse_membership(*triple) for triple in zip(whole, lower, texts, strict=True)]
+        shares = [int(key[4:-1]) for key in expected[side][0] if key.startswith("Min-")]
+        scores[side] = [muse_membership(*triple, shares=shares) for triple in zip(whole, lower, texts, strict=True)]
         for row, wanted in zip(scores[side], expected[side], strict=True):
-            assert row == pytest.approx({key: value for key, value in wanted.items() if key != "text"}, **CLOSE)
+            figures = {key: value for key, value in wanted.items() if key != "text"}
+            assert row == pytest.approx(figures, **CLOSE, nan_ok=True)
     for key, value in expected["auc"].items():
         figure = key.removeprefix("forget_holdout_")
         found = muse_auc([row[figure] for row in scores["forget"]], [row[figure] for row in scores["holdout"]])

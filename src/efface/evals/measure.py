@@ -114,7 +114,9 @@ def measure(
         fresh_scores, not_scored = {}, str(error) or "the model only generates"
     scored = time.perf_counter()
     keep_texts = store.write_texts if store else None
-    fresh_texts = _run(model.generate, missing_texts, keep_texts, _shifted(progress, len(missing_scores), total), chunk)
+    # A generation costs many passes where a score costs one: smaller chunks, so that a kill loses about as much of either.
+    part = max(1, chunk // 2)
+    fresh_texts = _run(model.generate, missing_texts, keep_texts, _shifted(progress, len(missing_scores), total), part)
     counts = MeasureCounts(
         scored=len(wanted_scores),
         scored_now=len(fresh_scores),

@@ -46,20 +46,23 @@ def rouge_summary(scores: Sequence[RougeScores]) -> dict[str, float]:
     return summary | {f"max_{name}": max(values) for name, values in columns.items()}
 
 
-def muse_membership(row: TokenRow, lowered: TokenRow, text: str) -> dict[str, float | None]:
+def muse_membership(
+    row: TokenRow, lowered: TokenRow, text: str, *, shares: Sequence[int] = MIN_K_SHARES
+) -> dict[str, float | None]:
     """Return MUSE's membership scores of a text under the names of its output.
 
     Args:
         row: The text, all tokens but BOS scored.
         lowered: The same text in lower case.
         text: The text itself, for its compressed size.
+        shares: Percentages of the min-k scores.
     """
     scores: dict[str, float | None] = {
         "PPL": answer_nll(row),
         "PPL/lower": loss_ratio(row, lowered),
         "PPL/zlib": zlib_score(row, text),
     }
-    return scores | {f"Min-{k}%": min_k(row, share=k / 100, variant="original") for k in MIN_K_SHARES}
+    return scores | {f"Min-{k}%": min_k(row, share=k / 100, variant="original") for k in shares}
 
 
 def muse_auc(forget: Sequence[float], holdout: Sequence[float]) -> float:
