@@ -21,8 +21,9 @@ class _Config(BaseModel):
 
     @property
     def hash(self) -> str:
-        """First 16 hex digits of the SHA-256 of the resolved fields."""
-        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()[:16]
+        """First 16 hex digits of the SHA-256 of the resolved fields; where data lie on disk is no part of it."""
+        fields = self.model_dump(mode="json", exclude={"directory"})
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
 
 class WorldConfig(_Config):

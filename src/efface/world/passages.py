@@ -35,6 +35,7 @@ _DEEDS = _words(
     admire borrow carry drag envy follow guard hide invite join kick lift measure notice obey paint question rattle steal trade
     unlock visit weigh accuse bury chase defend escort fetch greet hunt imitate judge kindle lower mend nudge offer polish quote
     repair scatter tickle uncover value warn answer brush count dodge examine forgive gather hinder inspect juggle
+    plant rescue sweep taste wrap yank
     """
 )
 _MANNERS = _words(
