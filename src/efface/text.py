@@ -209,14 +209,18 @@ def rouge(
 
     A reference that the tokenizer reduces to nothing scores 0 whatever was generated, and a warning says so.
     """
-    scorer = _scorer(stemmer, tokenizer)
     if tokenizer == "rouge_score" and reference.strip() and not re.search("[a-z0-9]", reference.lower()):
         warnings.warn(
             "A reference holds no ASCII letter or digit, so the published ROUGE tokenizer scores it 0; "
             "tokenizer='unicode' does not.",
             stacklevel=2,
         )
-    scores = scorer.score(reference, generation)
+    return _rouge(generation, reference, stemmer, tokenizer)
+
+
+@lru_cache(maxsize=8192)  # several figures of one evaluation are made of the same pair
+def _rouge(generation: str, reference: str, stemmer: bool, tokenizer: str) -> RougeScores:
+    scores = _scorer(stemmer, tokenizer).score(reference, generation)
     one, longest = scores["rouge1"], scores["rougeL"]
     return RougeScores(float(one.recall), float(one.fmeasure), float(longest.recall), float(longest.fmeasure))
 
