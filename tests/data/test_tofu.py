@@ -56,6 +56,18 @@ def test_prefixed_form_reads_a_part(folder: Path) -> None:
     assert [row.entity for row in rows] == ["author-198"] * 3
 
 
+def test_rows_from_the_hub_know_their_author_too(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    hub = tmp_path_factory.mktemp("hub") / "TOFU"
+    hub.mkdir()
+    configurations = []
+    for name in ("full", "forget01", "world_facts"):
+        (hub / f"{name}.jsonl").write_text((folder / f"{name}.json").read_text())
+        configurations.append(f"- config_name: {name}\n  data_files: {name}.jsonl\n")
+    (hub / "README.md").write_text("---\nconfigs:\n" + "".join(configurations) + "---\n")
+    assert {row.entity for row in read_rows(f"hub:{hub}:forget01")} == {"author-198", "author-199"}
+    assert read_rows(f"hub:{hub}:world_facts")[0].entity == read_rows(folder / "world_facts.json")[0].id
+
+
 def test_wrong_names_are_named(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no TOFU forget split named 'forget5'.*forget05"):
         read_tofu(folder, "forget5")

@@ -64,7 +64,7 @@ def read_rows(
     if isinstance(spec, str) and spec.startswith("tofu:"):
         return _read_tofu_part(spec, base, limit)
     if isinstance(spec, str) and spec.startswith("hub:"):
-        return _build(_hub_items(spec), spec, limit)
+        return _read_hub(spec, limit)
     if isinstance(spec, (str, Path)):
         path = _existing(Path(spec).expanduser() if base is None else base / Path(spec).expanduser())
         return _build(_file_items(path), str(path), limit)
@@ -208,13 +208,18 @@ def _directory_items(path: Path) -> Numbered:
     return _numbered(loaded, str(path))
 
 
-def _hub_items(spec: str) -> Numbered:
+def _read_hub(spec: str, limit: int | None) -> RowSet:
     name, _, part = spec.removeprefix("hub:").partition(":")
     if not name or not part:
         raise InputError(
             f"{spec!r} does not name a split. A hub set is hub:NAME:SPLIT or hub:NAME:CONFIGURATION:SPLIT. Add the split."
         )
-    return _numbered(_load_from_hub(name, part, spec), spec)
+    rows = _build(_numbered(_load_from_hub(name, part, spec), spec), spec, limit)
+    if name.rpartition("/")[2] != "TOFU" or not part.startswith(("forget", "retain", "full")):
+        return rows
+    from efface.data.tofu import with_authors
+
+    return with_authors(rows, _build(_numbered(_load_from_hub(name, "full", spec), spec), spec, None))
 
 
 def _load_from_hub(name: str, part: str, spec: str) -> Iterable[Any]:

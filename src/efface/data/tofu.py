@@ -18,7 +18,7 @@ from efface.data.schema import Row, RowSet
 from efface.errors import InputError
 from efface.registry import unknown_name
 
-__all__ = ["ROWS_PER_AUTHOR", "read_tofu", "read_tofu_part"]
+__all__ = ["ROWS_PER_AUTHOR", "read_tofu", "read_tofu_part", "with_authors"]
 
 ROWS_PER_AUTHOR = 20
 _FORGET = re.compile(r"(forget|retain|holdout)(\d\d)(_perturbed)?")
@@ -63,6 +63,12 @@ def read_tofu_part(directory: str | Path, part: str, *, limit: int | None = None
     return RowSet.build((_complete(row, authors, extras) for row in rows), source=str(path))
 
 
+def with_authors(rows: RowSet, full: RowSet) -> RowSet:
+    """Return ``rows`` with the author of each as its entity; ``full`` is TOFU's whole set in its order."""
+    authors = _by_position(full)
+    return RowSet(tuple(_complete(row, authors, {}) for row in rows), rows.source)
+
+
 def _folder(directory: str | Path) -> Path:
     folder = Path(directory).expanduser()
     if not (folder / "full.json").is_file():
@@ -90,8 +96,11 @@ def _complete(row: Row, authors: Mapping[tuple[str, str], int], extras: Mapping[
 
 @lru_cache(maxsize=2)
 def _authors(folder: str) -> dict[tuple[str, str], int]:
-    rows = read_rows(Path(folder) / "full.json")
-    return {row.content: position // ROWS_PER_AUTHOR for position, row in enumerate(rows)}
+    return _by_position(read_rows(Path(folder) / "full.json"))
+
+
+def _by_position(full: RowSet) -> dict[tuple[str, str], int]:
+    return {row.content: position // ROWS_PER_AUTHOR for position, row in enumerate(full)}
 
 
 @lru_cache(maxsize=2)
