@@ -167,6 +167,13 @@ def test_extra_sets_get_their_natural_figures(original, data):
     assert results["my_own_probability"].value > 0
 
 
+def test_tofus_sample_of_the_retain_set_takes_its_place(original, data):
+    sample = RowSet(data.retain.rows[:6])
+    results = evaluate(original, data=replace(data, extra={"retain_perturbed": sample}))
+    assert results["retain_probability"].n == 6
+    assert not any(name.startswith("retain_perturbed_fact") for name in results.metrics)
+
+
 def test_one_pass_serves_several_suites(original, data):
     together = evaluate_all(original, suites=["auto", "tofu"], data=data, max_new_tokens=32)
     assert set(together) == {"auto", "tofu"}

@@ -33,7 +33,7 @@ class SuiteData:
         holdout: Rows never trained on, of the same distribution.
         extra: Further sets by key: ``world_facts``, ``real_authors``, ``refusals``, ``context``, ``unseen_frames_forget``,
             ``unseen_frames_retain``, ``rewordings_*``, ``passages_*``, or a name of your own. A key that ends in ``_forget`` or
-            ``_holdout`` is judged like that set.
+            ``_holdout`` is judged like that set. ``retain_perturbed`` is what TOFU measures in place of the whole retain set.
         refusals: Sentences that count as refusals beside the built-in patterns; the answers of ``extra["refusals"]`` are added.
     """
 
@@ -45,8 +45,10 @@ class SuiteData:
 
     @property
     def sets(self) -> dict[str, RowSet]:
-        """Every set that is given, by key."""
+        """Every set that is measured, by key."""
         named = {"forget": self.forget, "retain": self.retain, "holdout": self.holdout, **self.extra}
+        if "retain_perturbed" in named:
+            named["retain"] = named.pop("retain_perturbed")
         return {key: rows for key, rows in named.items() if rows is not None}
 
     @property
