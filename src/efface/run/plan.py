@@ -197,13 +197,13 @@ def _expand(request: ForgetRequest, parameters: int | None) -> MethodSpec:
 def _data(request: ForgetRequest, recipe: Recipe | None) -> SuiteData:
     if recipe is None:
         rows = request.data()
-        return with_extra_sets(SuiteData(rows.forget, rows.retain, rows.holdout), request)
+        return with_extra_sets(SuiteData(rows.forget, rows.retain, rows.holdout, refusals=refusal_pool()), request)
     world = recipe.load_world()
     extra = {name: rows for name, rows in world.sets.items() if name not in ("forget", "retain", "holdout")}
-    sets = SuiteData(world.forget, world.retain, world.holdout, extra=extra)
+    sets = SuiteData(world.forget, world.retain, world.holdout, extra=extra, refusals=refusal_pool())
     if request.forget is not None:
         rows = request.data()
-        sets = SuiteData(rows.forget, rows.retain or sets.retain, rows.holdout or sets.holdout, extra=extra)
+        sets = replace(sets, forget=rows.forget, retain=rows.retain or sets.retain, holdout=rows.holdout or sets.holdout)
     return with_extra_sets(sets, request)
 
 

@@ -1,0 +1,256 @@
+"""Every preset on the embedded world, several seeds: the table of docs/results/methods.md.
+
+    python -m benchmarks.methods --seeds 0 1 2 --out docs/results/methods.md
+    python -m benchmarks.methods --collapse --out docs/results/collapse.md
+    python -m benchmarks.methods --grid rmu flat_kl --seeds 0 --out docs/results/grids.md
+
+Each (seed, method, settings) is one task in a process of its own with one thread; finished tasks are kept under --work and not run
+again. A seed is data, training and unlearning seed at once, so that each seed has a world, an original and a retrained model of its
+own. Original and retrained models are measured once per seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from efface.data.cache import cache_root
+from efface.methods.presets import PRESETS
+from efface.results import Results
+from efface.stats import hierarchical_bootstrap
+
+BARE = ("original", "retrained")
+COLUMNS = {
+    "forget facts": "forget_fact_accuracy",
+    "unseen frames, forget": "unseen_frames_forget_fact_accuracy",
+    "retain facts": "retain_fact_accuracy",
+    "unseen frames, retain": "unseen_frames_retain_fact_accuracy",
+    "holdout facts": "holdout_fact_accuracy",
+    "world facts": "world_facts_fact_accuracy",
+    "forget truth ratio": "forget_truth_ratio",
+    "forget quality (log10 p)": "forget_quality",
+    "utility": "world_utility",
+    "refusals on retain": "retain_refusal_rate",
+    "refusals on forget": "forget_refusal_rate",
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """One model to make and measure."""
+
+    seed: int
+    method: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    label: str = ""
+
+    @property
+    def name(self) -> str:
+        """Folder name; equal tasks share it."""
+        extra = "".join(f"-{key}={value}" for key, value in sorted(self.settings.items()))
+        return f"seed{self.seed}-{self.method}{extra}".replace("/", "_").replace(" ", "")
+
+
+def run_task(task: Task, work: Path) -> None:
+    """Make and measure one model in this process; write ``result.json`` last."""
+    from efface.models.language_model import load_language_model
+    from efface.request import ForgetRequest
+    from efface.run.evaluation import measure_suites, side_by_side
+    from efface.run.plan import make_job, make_plan, prepare_models
+    from efface.train.unlearn import run_job
+
+    folder = work / task.name
+    folder.mkdir(parents=True, exist_ok=True)
+    overrides = [f"{key}={value}" for key, value in task.settings.items()]
+    tree = {"model": "embedded", "seeds": task.seed}
+    if task.method not in BARE:
+        tree["method"] = task.method
+    request = ForgetRequest.from_tree(tree, overrides)
+    plan = make_plan(request, trains=task.method not in BARE)
+    models = prepare_models(plan)
+    record: dict[str, Any] = {"task": {"seed": task.seed, "method": task.method, "settings": dict(task.settings)}}
+    against = {}
+    if task.method != "retrained":
+        reference = json.loads((work / f"seed{task.seed}-retrained" / "result.json").read_text(encoding="utf-8"))
+        against = {reference["results"]["suite"]: Results.from_dict(reference["results"])}
+    path = models.get(task.method)
+    if path is None:
+        made = run_job(make_job(plan, models["original"]), folder / "model")
+        path = made.path
+        record |= {
+            "seconds": made.cost.seconds,
+            "steps": made.cost.steps,
+            "stopped": made.stopped,
+            "notes": list(made.notes),
+            "history": [{"step": point.step, **point.values} for point in made.history],
+        }
+    measured = measure_suites(
+        load_language_model(path),
+        request,
+        plan.data,
+        role=task.method,
+        against=against,
+        cache=cache_root() / "rows" if task.method in BARE else None,
+    )
+    record["results"] = side_by_side(measured).as_dict()
+    record["entities"] = {name: {row.id: row.entity for row in rows} for name, rows in plan.data.sets.items()}
+    temporary = folder / "result.json.tmp"
+    temporary.write_text(json.dumps(record, default=str), encoding="utf-8")
+    temporary.replace(folder / "result.json")
+
+
+def run_all(tasks: Sequence[Task], work: Path, jobs: int) -> None:
+    """Run the tasks that are not done, ``jobs`` at a time, each in its own one-thread process."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+    def start(task: Task) -> None:
+        if (work / task.name / "result.json").is_file():
+            return
+        described = json.dumps({"seed": task.seed, "method": task.method, "settings": dict(task.settings)})
+        command = [sys.executable, "-m", "benchmarks.methods", "--work", str(work), "--task", described]
+        subprocess.run(command, check=True, env=environment)
+        print(task.name, flush=True)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(start, tasks))
+
+
+def read(task: Task, work: Path) -> dict[str, Any]:
+    """Return what a finished task wrote."""
+    data: dict[str, Any] = json.loads((work / task.name / "result.json").read_text(encoding="utf-8"))
+    return data
+
+
+def cell(records: Sequence[Mapping[str, Any]], metric: str) -> str:
+    """Return a figure's mean over seeds with its interval: seeds are drawn first, then people."""
+    found = [record["results"]["metrics"].get(metric) for record in records]
+    values = [m["value"] for m in found if m is not None and m["value"] is not None]
+    if len(values) < len(records):
+        return "n/a"
+    if metric == "forget_quality":
+        logs = [float(m["details"]["log10_p"]) for m in found if m is not None]
+        return f"{mean(logs):.1f} ({min(logs):.1f} to {max(logs):.1f})"
+    items = [[v for v in m["per_item"] if v is not None] for m in found if m is not None]
+    if not all(items):
+        return f"{mean(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+    clusters = [
+        [
+            record["entities"][set_of(metric, record)][row]
+            for row, v in zip(m["item_ids"], m["per_item"], strict=True)
+            if v is not None
+        ]
+        for record, m in zip(records, found, strict=True)
+        if m is not None
+    ]
+    interval = hierarchical_bootstrap(items, clusters)
+    return f"{mean(values):.2f}" if interval is None else f"{mean(values):.2f} [{interval.low:.2f}, {interval.high:.2f}]"
+
+
+def set_of(metric: str, record: Mapping[str, Any]) -> str:
+    """Return the longest set name that a metric's name starts with."""
+    return max((name for name in record["entities"] if metric.startswith(name + "_")), key=len)
+
+
+def table(rows: Iterable[tuple[str, Sequence[Mapping[str, Any]]]], columns: Mapping[str, str]) -> str:
+    """Return a Markdown table, a line per model."""
+    lines = ["| model | " + " | ".join(columns) + " | seconds |", "|---" * (len(columns) + 2) + "|"]
+    for label, records in rows:
+        seconds = [record["seconds"] for record in records if "seconds" in record]
+        cells = [cell(records, metric) for metric in columns.values()]
+        lines.append(
+            f"| {label} | " + " | ".join(cells) + f" | {mean(seconds):.0f} |"
+            if seconds
+            else f"| {label} | " + " | ".join(cells) + " | - |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run what is asked for and print or write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--methods", nargs="+", default=list(PRESETS))
+    parser.add_argument("--collapse", action="store_true", help="gradient ascent at 1 to 30 times its preset rate")
+    parser.add_argument("--grid", nargs="+", default=[], help="methods to try over a grid of settings")
+    parser.add_argument("--work", type=Path, default=Path("runs/methods"))
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--task", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.task:
+        run_task(Task(**json.loads(arguments.task)), arguments.work)
+        return
+    groups = plan_tasks(arguments)
+    bare = [Task(seed, role) for seed in arguments.seeds for role in reversed(BARE)]
+    build_worlds(arguments.seeds)
+    run_all([task for task in bare if task.method == "retrained"], arguments.work, arguments.jobs)
+    run_all([task for task in bare if task.method == "original"], arguments.work, arguments.jobs)
+    run_all([task for tasks in groups.values() for task in tasks], arguments.work, arguments.jobs)
+    labelled = {role: [task for task in bare if task.method == role] for role in BARE} | groups
+    text = table(((label, [read(task, arguments.work) for task in tasks]) for label, tasks in labelled.items()), COLUMNS)
+    if arguments.out is not None:
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        arguments.out.write_text(text + "\n", encoding="utf-8")
+    print(text)
+
+
+def plan_tasks(arguments: argparse.Namespace) -> dict[str, list[Task]]:
+    """Return label -> one task per seed."""
+    seeds = arguments.seeds
+    if arguments.collapse:
+        base = PRESETS["ga"].scaled.training.learning_rate
+        factors = (1, 3, 10, 30)
+        return {
+            f"ga at {factor} x its rate": [
+                Task(s, "ga", {"unlearning.learning_rate": base * factor, "unlearning.stop.forget_nll": "'off'"}) for s in seeds
+            ]
+            for factor in factors
+        }
+    if arguments.grid:
+        groups = {}
+        for method in arguments.grid:
+            for settings in GRIDS[method]:
+                label = f"{method} " + ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in settings.items())
+                groups[label] = [Task(s, method, settings) for s in seeds]
+        return groups
+    return {method: [Task(s, method) for s in seeds] for method in arguments.methods}
+
+
+def product(**axes: Sequence[Any]) -> list[dict[str, Any]]:
+    """Return every combination of the axes; ``__`` in a name stands for a dot."""
+    names = [name.replace("__", ".") for name in axes]
+    return [dict(zip(names, values, strict=True)) for values in itertools.product(*axes.values())]
+
+
+_FLAT = product(unlearning__learning_rate=(3e-5, 6e-5, 1e-4, 2e-4), unlearning__epochs=(2, 4, 8))
+GRIDS: Mapping[str, list[dict[str, Any]]] = {
+    "rmu": product(
+        method__layer=(1, 2),
+        method__steering_coefficient=(10, 20),
+        unlearning__learning_rate=(1e-3, 3e-3),
+        retention__weight=(10, 30),
+    ),
+    **{f"flat_{divergence}": _FLAT for divergence in ("kl", "js", "pearson", "tv")},
+}
+
+
+def build_worlds(seeds: Sequence[int]) -> None:
+    """Build every seed's models first, so that tasks only load them."""
+    from efface.world import Recipe, build_models
+
+    for seed in seeds:
+        build_models(Recipe.default(seed=seed, data_seed=seed))
+
+
+if __name__ == "__main__":
+    main()
