@@ -9,6 +9,7 @@ import argparse
 import copy
 import json
 import multiprocessing
+import re
 import sys
 import tempfile
 import time
@@ -38,6 +39,25 @@ from efface.models.scoring import accepts_logits_to_keep, answer_scores, gather_
 TOLERANCE = 2e-3  # in nats; tiny random models in float32 differ by 1e-5 where nothing is wrong
 SPANS = ((9, 4), (6, 1), (21, 12), (14, 13))
 PAGE = Path(__file__).parents[2] / "docs" / "architectures.md"
+
+INTRODUCTION = """# Architectures
+
+<!-- Written by tests/architectures/survey.py; do not edit. -->
+
+Of the {total} model types in the causal-LM mapping of transformers {version}, {good} work. Each was built tiny from its
+configuration class on a CPU in float32, and had to score the same in a right-padded batch as alone, with logits at chosen
+positions as with all logits, and whatever came later in the text; to lose forget log-probability in one NPO step; to keep a
+reference equal to itself; and to score the same after saving and loading.
+
+- *Left padding*: scores are the same with the padding on the left. Where not (recurrent layers, positions by column), efface
+  scores with right padding and writes in batches of equal prompt length.
+- *Generation*: batched texts equal single ones.
+- *Chosen logits*: the model computes logits at answer positions only; else all are computed and the same positions picked.
+- *Layers*: decoder layers are found, so objectives on activations (RMU) can run.
+- *Reference*: what is kept of the reference distribution: final hidden states with a frozen head, or logits.
+
+| model type | left padding | generation | chosen logits | layers | reference |
+|---|---|---|---|---|---|"""
 
 
 @dataclass(frozen=True)
@@ -128,7 +148,9 @@ def check_npo(model: Any) -> str:
     optimiser.step()
     after = scores_of(trained, rows)
     if not float(after.sum()) < float(truth.logp.sum()):
-        raise CheckFailed(f"an NPO step raised the forget log-probability ({float(truth.logp.sum()):.3f} to {float(after.sum()):.3f})")
+        raise CheckFailed(
+            f"an NPO step raised the forget log-probability ({float(truth.logp.sum()):.3f} to {float(after.sum()):.3f})"
+        )
     return "logits" if reference.keeps_logits else "hidden states"
 
 
@@ -162,9 +184,10 @@ def check(model_type: str) -> Outcome:
         found["left_padding"] = _succeeds(lambda: _left_equals_right(model))
         found["generates"] = _succeeds(lambda: check_generation(model))
         works, reason = True, ""
-    except Exception as error:  # noqa: BLE001 - whatever a family does wrong is its row in the table
+    except Exception as error:  # whatever a family does wrong is its row in the table
         kind = "" if isinstance(error, CheckFailed) else f"{type(error).__name__}: "
-        works, reason = False, (kind + " ".join(str(error).split()))[:240]
+        text = re.sub(r"/\S*/model\b", "the model saved", " ".join(str(error).split()))
+        works, reason = False, (kind + text)[:240]
     return Outcome(model_type, works, reason, seconds=round(time.perf_counter() - started, 1), **found)
 
 
@@ -176,7 +199,7 @@ def _left_equals_right(model: Any) -> bool:
 def _succeeds(test: Any) -> bool:
     try:
         return bool(test())
-    except Exception:  # noqa: BLE001 - as in check
+    except Exception:
         return False
 
 
@@ -214,30 +237,12 @@ def page(outcomes: list[Outcome]) -> str:
     good = [o for o in outcomes if o.works]
     bad = [o for o in outcomes if not o.works]
     mark = {True: "yes", False: "no"}
-    lines = [
-        "# Architectures",
-        "",
-        "<!-- Written by tests/architectures/survey.py; do not edit. -->",
-        "",
-        f"Of the {len(outcomes)} model types in the causal-LM mapping of transformers {transformers.__version__}, {len(good)} work. Each was",
-        "built tiny from its configuration class on a CPU in float32 and had to score the same in a right-padded batch as alone, with",
-        "logits at chosen positions as with all logits, and whatever came later in the text; to lose forget log-probability in one NPO",
-        "step; to keep a reference equal to itself; and to score the same after saving and loading.",
-        "",
-        "- *Left padding*: scores are the same with the padding on the left. Where not (recurrent layers, positions by column), efface",
-        "  scores with right padding and writes in batches of equal prompt length.",
-        "- *Generation*: batched texts equal single ones.",
-        "- *Chosen logits*: the model computes logits at answer positions only; else all are computed and the same positions picked.",
-        "- *Layers*: decoder layers are found, so objectives on activations (RMU) can run.",
-        "- *Reference*: what is kept of the reference distribution: final hidden states with a frozen head, or logits.",
-        "",
-        "| model type | left padding | generation | chosen logits | layers | reference |",
-        "|---|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| `{o.model_type}` | {mark[o.left_padding]} | {mark[o.generates]} | {mark[o.keeps_logits]} | {mark[o.layers]} | {o.head} |"
+    rows = [
+        f"| `{o.model_type}` | {mark[o.left_padding]} | {mark[o.generates]} "
+        f"| {mark[o.keeps_logits]} | {mark[o.layers]} | {o.head} |"
         for o in good
     ]
+    lines = [INTRODUCTION.format(total=len(outcomes), version=transformers.__version__, good=len(good)), *rows]
     lines += ["", "## Those that do not", "", "| model type | reason |", "|---|---|"]
     lines += [f"| `{o.model_type}` | {o.reason.replace('|', '/')} |" for o in bad]
     return "\n".join(lines) + "\n"
@@ -246,19 +251,22 @@ def page(outcomes: list[Outcome]) -> str:
 def main() -> None:
     """Check the families asked for, and write the page when all were."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", nargs="*", default=None)
-    parser.add_argument("--timeout", type=float, default=120.0)
-    parser.add_argument("--json", type=Path, default=None)
+    parser.add_argument("--only", nargs="*", default=None, help="model types to check; the page is not written")
+    parser.add_argument("--timeout", type=float, default=300.0, help="seconds per model type")
+    parser.add_argument("--state", type=Path, default=None, help="JSON file of outcomes; what stands in it is not checked again")
     arguments = parser.parse_args()
-    outcomes = []
+    known = json.loads(arguments.state.read_text(encoding="utf-8")) if arguments.state and arguments.state.exists() else {}
     for model_type in arguments.only or MODEL_TYPES:
+        if model_type in known:
+            continue
         outcome = check_apart(model_type, timeout=arguments.timeout)
-        outcomes.append(outcome)
+        known[model_type] = asdict(outcome)
         sys.stdout.write(f"{model_type:28} {'works' if outcome.works else outcome.reason} ({outcome.seconds} s)\n")
         sys.stdout.flush()
+        if arguments.state:
+            arguments.state.write_text(json.dumps(known, indent=1), encoding="utf-8")
+    outcomes = [Outcome(**known[model_type]) for model_type in sorted(known)]
     sys.stdout.write(f"{sum(o.works for o in outcomes)} of {len(outcomes)} work\n")
-    if arguments.json:
-        arguments.json.write_text(json.dumps([asdict(o) for o in outcomes], indent=1), encoding="utf-8")
     if arguments.only is None:
         PAGE.parent.mkdir(exist_ok=True)
         PAGE.write_text(page(outcomes), encoding="utf-8")
