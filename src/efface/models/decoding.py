@@ -42,10 +42,18 @@ class DecodingRow:
         return self.is_done is not None and self.is_done(self.tokens)
 
 
+@dataclass(frozen=True, slots=True)
+class _Cache:
+    """A model's cache and the argument it is handed back as (state-space models have their own)."""
+
+    name: str
+    value: Any
+
+
 @dataclass
 class _State:
     rows: list[DecodingRow]
-    cache: Any
+    cache: _Cache
     mask: Tensor
     next_tokens: Tensor
 
@@ -54,7 +62,7 @@ class _State:
         self.rows = [self.rows[i] for i in indices]
         self.mask = self.mask[chosen]
         self.next_tokens = self.next_tokens[chosen]
-        self.cache.reorder_cache(chosen)  # an index selection: it may also drop rows
+        self.cache.value.reorder_cache(chosen)  # an index selection: it may also drop rows
 
 
 def greedy_decode(
@@ -88,10 +96,11 @@ def greedy_decode(
     if on_forward:
         on_forward(real, input_ids.numel())
     output = model(**_inputs(accepted, input_ids, mask, position_ids(mask), None))
-    state = _State(live, _cache(output), mask, output.logits[:, -1].argmax(-1))
-    if state.cache is None:
+    cache = _cache(output)
+    if cache is None:
         _decode_without_cache(model, live, eos=eos, pad_id=pad_id, on_forward=on_forward)
         return
+    state = _State(live, cache, mask, output.logits[:, -1].argmax(-1))
     while True:
         tokens = state.next_tokens.tolist()
         going = [i for i, (row, token) in enumerate(zip(state.rows, tokens, strict=True)) if not row.take(token, eos)]
@@ -107,7 +116,7 @@ def greedy_decode(
         if on_forward:
             on_forward(len(state.rows), len(state.rows))
         output = model(**_inputs(accepted, step, state.mask, position_ids(state.mask)[:, -1:], state.cache))
-        state.cache = _cache(output)
+        state.cache = _cache(output) or state.cache
         state.next_tokens = output.logits[:, -1].argmax(-1)
 
 
@@ -169,20 +178,25 @@ def _accepted_inputs(model: Any) -> frozenset[str]:
     return frozenset(names)
 
 
-def _inputs(accepted: frozenset[str], ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> dict[str, Any]:
+def _inputs(accepted: frozenset[str], ids: Tensor, mask: Tensor, positions: Tensor, cache: _Cache | None) -> dict[str, Any]:
     inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "use_cache": True}
     if "position_ids" in accepted:
         inputs["position_ids"] = positions
     if "logits_to_keep" in accepted:
         inputs["logits_to_keep"] = 1
     if cache is not None:
-        inputs["past_key_values"] = cache
+        inputs[cache.name] = cache.value
+        if cache.name == "cache_params":
+            del inputs["attention_mask"]  # a state has no columns to mask, and these models broadcast over them
     return inputs
 
 
-def _cache(output: Any) -> Any:
-    cache = getattr(output, "past_key_values", None)
-    return cache if hasattr(cache, "reorder_cache") else None
+def _cache(output: Any) -> _Cache | None:
+    for name in ("past_key_values", "cache_params"):
+        value = getattr(output, name, None)
+        if hasattr(value, "reorder_cache"):
+            return _Cache(name, value)
+    return None
 
 
 def _left_pad(prompts: list[tuple[int, ...]], pad_id: int, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -28,7 +28,8 @@ from efface.models.scoring import answer_scores
 
 __all__ = ["LocalModel", "PassStats", "TokenFigures", "load_language_model", "token_figures"]
 
-_CHUNK_LOGITS = 1 << 24  # float32 logits looked at in one go while moments and ranks are computed
+_CHUNK_LOGITS = 1 << 19  # logits looked at in one go while moments and ranks are computed: they stay in a CPU's cache
+_GPU_CHUNKS = 32  # as many times more on a GPU, which wants few and large kernels
 
 
 @dataclass
@@ -166,7 +167,10 @@ class LocalModel:
     def score(self, items: Sequence[ScoreItem], *, progress: Progress | None = None) -> list[TokenRow]:
         """Return per-token figures of each item, in order: one forward pass per distinct sequence."""
         started = time.perf_counter()
-        encoded = [self.encode(item) for item in items]
+        longest = self.max_length
+        encoded = [
+            encode_score_item(self.tokenizer, self.template, item, variant=self.variant, max_length=longest) for item in items
+        ]
         distinct: dict[tuple[Any, ...], list[int]] = {}
         for index, sequence in enumerate(encoded):
             distinct.setdefault((sequence.input_ids, sequence.answer_start, sequence.answer_end), []).append(index)
@@ -187,7 +191,10 @@ class LocalModel:
     def generate(self, items: Sequence[GenerateItem], *, progress: Progress | None = None) -> list[str]:
         """Return the greedy continuation of each item, in order: cut at EOS and stop strings, stripped."""
         started = time.perf_counter()
-        prompts = [self.encode_prompt(item) for item in items]
+        longest = self.max_length
+        prompts = [
+            encode_generate_item(self.tokenizer, self.template, item, variant=self.variant, max_length=longest) for item in items
+        ]
         distinct: dict[tuple[Any, ...], list[int]] = {}
         for index, (prompt, item) in enumerate(zip(prompts, items, strict=True)):
             distinct.setdefault((prompt, item.max_new_tokens, item.stop), []).append(index)
@@ -345,6 +352,7 @@ def load_language_model(
     return LocalModel(model, tokenizer, chosen, max_length=max_length, token_budget=token_budget, variant=variant)
 
 
+@torch.no_grad()
 def token_figures(logits: Tensor, targets: Tensor) -> TokenFigures:
     """Compute log-probability, rank, moments and argmax hit of N tokens, a chunk at a time.
 
@@ -352,7 +360,7 @@ def token_figures(logits: Tensor, targets: Tensor) -> TokenFigures:
         logits: (N, V), any floating dtype; never held in float32 as a whole.
         targets: (N,).
     """
-    size = max(1, _CHUNK_LOGITS // max(logits.shape[-1], 1))
+    size = max(1, _CHUNK_LOGITS * (1 if logits.device.type == "cpu" else _GPU_CHUNKS) // max(logits.shape[-1], 1))
     parts: list[list[Tensor]] = [[] for _ in range(5)]
     for start in range(0, logits.shape[0], size):
         figures = _chunk_figures(logits[start : start + size], targets[start : start + size])
@@ -368,14 +376,16 @@ def token_figures(logits: Tensor, targets: Tensor) -> TokenFigures:
 def _chunk_figures(logits: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
     logits = logits if logits.dtype == torch.float64 else logits.float()
     column = targets[:, None]
-    chosen = logits.gather(-1, column)
+    hit = logits.argmax(-1) == targets
+    work = torch.gt(logits, logits.gather(-1, column), out=torch.empty_like(logits))
+    rank = work.sum(-1)  # of floats: a sum of booleans takes ten times as long
     logp = torch.log_softmax(logits, dim=-1)
-    p = logp.exp()
-    product = torch.where(p > 0, p * logp, 0.0)  # a vocabulary entry the model rules out has log p = -inf
-    mean = product.sum(-1)
-    second = torch.where(p > 0, product * logp, 0.0).sum(-1)
-    rank = (logits > chosen).sum(-1)
-    return logp.gather(-1, column).squeeze(-1), rank, mean, second - mean.square(), logits.argmax(-1) == targets
+    chosen = logp.gather(-1, column).squeeze(-1)
+    torch.exp(logp, out=work)
+    logp.clamp_(min=-1e4)  # an entry the model rules out has p = 0 and log p = -inf, and adds nothing
+    mean = work.mul_(logp).sum(-1)
+    second = work.mul_(logp).sum(-1)
+    return chosen, rank, mean, second - mean.square(), hit
 
 
 def _stopper(tokenizer: Any, stop: tuple[str, ...]) -> Callable[[list[int]], bool]:
