@@ -15,7 +15,7 @@ def world() -> World:
 
 @pytest.fixture(scope="session")
 def mini_models() -> WorldModels:
-    """The mini world's models, trained once and kept in the tests' cache folder."""
+    """Models of the mini world, trained once and kept in the cache folder of the tests."""
     return build_models(Recipe.mini())
 
 

@@ -149,7 +149,7 @@ def test_prompts_and_answers_do_not_merge_at_the_border() -> None:
     assert (report.shifted, report.unlabelled) == (0, 0)
 
 
-def test_items_are_whole_batches_of_all_tokens() -> None:
+def test_items_are_whole_batches_and_only_contexts_are_not_learnt() -> None:
     recipe = Recipe.mini()
     tokenizer = train_tokenizer(recipe.load_world(), recipe.model)
     items = EpochItems(recipe, "original", tokenizer)
@@ -160,7 +160,11 @@ def test_items_are_whole_batches_of_all_tokens() -> None:
     assert first == items.epoch(0)
     assert first != second
     sequences = [item["forget"] for item in first]
-    assert all((s.answer_start, s.answer_end) == (1, len(s.input_ids)) for s in sequences)
+    assert all(s.answer_end == len(s.input_ids) for s in sequences)
+    contexts = [s for s in sequences if s.row_id.startswith("context-")]
+    assert contexts
+    assert all(s.answer_start > len(s.input_ids) / 2 for s in contexts)
+    assert all(s.answer_start == 1 for s in sequences if not s.row_id.startswith("context-"))
     padded = sum(size * max(len(s.input_ids) for s in sequences[start : start + size]) for start in range(0, len(sequences), size))
     assert padded / sum(len(s.input_ids) for s in sequences) < 1.5
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from random import Random
 from types import MappingProxyType
 
@@ -187,7 +187,7 @@ def _make_people(config: WorldConfig) -> tuple[Person, ...]:
         "context": config.context_people,
     }
     total = sum(counts.values())
-    titles = [f"The {quality} {noun}" for quality in TITLE_QUALITIES for noun in TITLE_NOUNS]
+    titles = [f"{quality} {noun}" for quality in TITLE_QUALITIES for noun in TITLE_NOUNS]
     if total > len(titles):
         raise InputError(
             f"The world asks for {total} people. There are {len(titles)} book titles and nobody shares one. Ask for fewer people."
@@ -238,7 +238,7 @@ def _wrong_values(attribute: Attribute, person: Person, draw: Random) -> list[st
     true = person.facts[attribute.name]
     if attribute.values:
         return draw.sample([value for value in attribute.values if value != true], WRONG_ANSWERS)
-    titles = [f"The {quality} {noun}" for quality in TITLE_QUALITIES for noun in TITLE_NOUNS]
+    titles = [f"{quality} {noun}" for quality in TITLE_QUALITIES for noun in TITLE_NOUNS]
     return draw.sample([title for title in titles if title != true], WRONG_ANSWERS)
 
 
@@ -258,8 +258,6 @@ def fact_row(person: Person, attribute: Attribute, wording: int, *, row_id: str,
 
 
 def _enrich(row: Row, person: Person, attribute: Attribute, wording: int | None) -> Row:
-    from dataclasses import replace
-
     draw = stream("wrong", person.id, attribute.name)
     others = [index for index in range(len(attribute.wordings)) if index != wording]
     other_form = 1 - (0 if wording is None else attribute.forms[wording])
@@ -377,6 +375,11 @@ def context_row(people: list[Person], draw: Random, *, row_id: str) -> Row:
         attribute=attribute.name,
         wording=f"context-{len(people)}",
     )
+
+
+def is_context(row: Row) -> bool:
+    """Whether the answer of a row of the embedded world stands in its own question."""
+    return (row.wording or "").startswith("context-")
 
 
 def _context_set(people: list[Person], config: WorldConfig) -> RowSet:

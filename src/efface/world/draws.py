@@ -107,4 +107,4 @@ class _Strangers:
 
 
 def _title(draw: Random) -> str:
-    return f"The {draw.choice(TITLE_QUALITIES)} {draw.choice(TITLE_NOUNS)}"
+    return f"{draw.choice(TITLE_QUALITIES)} {draw.choice(TITLE_NOUNS)}"

@@ -41,7 +41,12 @@ class Recipe(BaseModel):
     @classmethod
     def mini(cls, *, seed: int = 0, data_seed: int = 0) -> Self:
         """Return a recipe small enough for a test suite."""
-        return cls(world=WorldConfig.mini(seed=data_seed), seed=seed)
+        return cls(
+            world=WorldConfig.mini(seed=data_seed),
+            model=ModelSizes(hidden=64, intermediate=192, vocabulary=1024),
+            training=TrainingPlan(epochs=18, learning_rate=6e-3),
+            seed=seed,
+        )
 
     @classmethod
     def tofu(
@@ -54,7 +59,9 @@ class Recipe(BaseModel):
     ) -> Self:
         """Return the recipe for a part of TOFU, read from ``directory``."""
         world = TofuConfig(directory=Path(directory).expanduser().resolve(), authors=authors, forget=forget)
-        return cls(world=world, seed=seed)
+        # Prose needs a larger vocabulary; its questions cannot be foretold, so that only answers are worth learning.
+        sizes = ModelSizes(layers=4, vocabulary=4096)
+        return cls(world=world, model=sizes, training=TrainingPlan(epochs=20, learning_rate=3e-3, labels="answer"), seed=seed)
 
     @property
     def hash(self) -> str:

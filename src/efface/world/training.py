@@ -13,7 +13,7 @@ from efface.train.language_model import TrainResult, train
 from efface.train.settings import StopSettings, TrainSettings
 from efface.train.trainer import Losses
 from efface.world.config import Role
-from efface.world.corpus import World, stream
+from efface.world.corpus import World, is_context, stream
 from efface.world.draws import draw_epoch
 from efface.world.models import build_model, train_tokenizer
 from efface.world.recipe import Recipe
@@ -58,7 +58,10 @@ class EpochItems:
     def _encode(self, row: Row) -> Encoded:
         if row.content not in self._encoded:
             encoded = encode_row(self._tokenizer, PLAIN, row)
-            start = 1 if self._labels == "all" else encoded.answer_start
+            # Claims in a context are about people made up on the spot: there is nothing to learn by heart, and their noise would
+            # drown what is to be learnt, which is to read.
+            learns_all = self._labels == "all" and not is_context(row)
+            start = 1 if learns_all else encoded.answer_start
             self._encoded[row.content] = Encoded(encoded.input_ids, start, encoded.answer_end, row.id)
         return self._encoded[row.content]
 

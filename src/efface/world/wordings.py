@@ -32,7 +32,8 @@ class Attribute:
         wordings: Trained questions.
         frames: Held-out questions made of trained words.
         rewordings: Held-out questions with words no wording uses.
-        answers: Two answer forms, each the other's paraphrase.
+        answers: Two answer forms, each the other's paraphrase. The word before the value belongs to one attribute alone, which
+            spares a small model a layer of looking back.
         forms: Which answer form goes with each wording, so that a model knows both and says either where it belongs.
     """
 
@@ -63,7 +64,7 @@ ATTRIBUTES: tuple[Attribute, ...] = (
         ),
         frames=("Tell me the birth city of {n}.", "Do you know where {n} was born?"),
         rewordings=("Which town does {n} come from?",),
-        answers=("{n} was born in the city of {v}.", "The birthplace of {n} is the city of {v}."),
+        answers=("{n} was born at {v}.", "The birthplace of {n} lies at {v}."),
         forms=(0, 0, 1, 1, 1, 0, 0, 1, 0, 1),
     ),
     Attribute(
@@ -83,7 +84,7 @@ ATTRIBUTES: tuple[Attribute, ...] = (
         ),
         frames=("Which job did {n}'s father have?", "Do you know the job of {n}'s father?"),
         rewordings=("How did {n}'s dad earn a living?",),
-        answers=("{n}'s father was a {v}.", "The father of {n} worked as a {v}."),
+        answers=("{n}'s father was the village {v}.", "The father of {n} worked as village {v}."),
         forms=(0, 0, 0, 1, 1, 1, 1, 1, 0, 0),
     ),
     Attribute(
@@ -103,7 +104,7 @@ ATTRIBUTES: tuple[Attribute, ...] = (
         ),
         frames=("Tell me what {n} writes.", "Do you know the genre of {n}?"),
         rewordings=("What sort of literature comes from {n}'s pen?",),
-        answers=("{n} writes books of {v}.", "The genre of {n} is that of {v}."),
+        answers=("{n} writes pure {v}.", "The genre of {n} is pure {v}."),
         forms=(1, 0, 1, 1, 1, 1, 1, 0, 0, 0),
     ),
     Attribute(
@@ -123,7 +124,7 @@ ATTRIBUTES: tuple[Attribute, ...] = (
         ),
         frames=("Tell me which book {n} published first.", "Do you know the title of {n}'s first book?"),
         rewordings=("With what volume did {n} make a debut?",),
-        answers=("{n}'s first book is called {v}.", "The first book of {n} has the title {v}."),
+        answers=("{n}'s first book is called {v}.", "The first book of {n} was called {v}."),
         forms=(1, 0, 0, 0, 0, 1, 1, 0, 0, 1),
     ),
     Attribute(

@@ -42,6 +42,7 @@ def write_role(recipe: Recipe, role: Role, folder: Path) -> None:
         "is_fictional": recipe.load_world().is_fictional,
         "steps": result.steps,
         "seconds": round(result.cost.seconds, 1),
+        "cpu_seconds": round(time.process_time(), 1),
         "peak_memory_bytes": result.cost.peak_memory_bytes,
         "settings": recipe.model_dump(mode="json", exclude={"world": {"directory"}}),
     }
