@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Literal
 
@@ -22,7 +22,7 @@ class _Hashed:
     @cached_property
     def hash(self) -> str:
         """First 32 hex digits of the SHA-256 of the content; the row id is not part of it."""
-        content = {k: v for k, v in asdict(self).items() if k != "row_id"}  # type: ignore[call-overload]
+        content = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "row_id"}  # type: ignore[arg-type]
         return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:32]
 
 
