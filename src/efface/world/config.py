@@ -130,9 +130,9 @@ class ModelSizes(_Config):
 class TrainingPlan(_Config):
     """How every model of a recipe is trained: plain fine-tuning from random weights."""
 
-    epochs: int = Field(default=13, ge=1)
-    learning_rate: float = Field(default=4e-3, gt=0)
-    batch_size: int = Field(default=8, ge=1, description="Steps count as much as rows read: larger batches learn less per row.")
+    epochs: int = Field(default=12, ge=1)
+    learning_rate: float = Field(default=5e-3, gt=0)
+    batch_size: int = Field(default=16, ge=1)
     warmup: float = Field(default=0.05, ge=0)
     adam_betas: tuple[float, float] = (0.9, 0.99)
     labels: Literal["all", "answer"] = Field(

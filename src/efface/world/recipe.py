@@ -44,7 +44,7 @@ class Recipe(BaseModel):
         return cls(
             world=WorldConfig.mini(seed=data_seed),
             model=ModelSizes(hidden=64, intermediate=192, vocabulary=1024),
-            training=TrainingPlan(epochs=18, learning_rate=6e-3),
+            training=TrainingPlan(epochs=18, learning_rate=6e-3, batch_size=8),
             seed=seed,
         )
 
@@ -61,7 +61,9 @@ class Recipe(BaseModel):
         world = TofuConfig(directory=Path(directory).expanduser().resolve(), authors=authors, forget=forget)
         # Prose needs a larger vocabulary; its questions cannot be foretold, so that only answers are worth learning.
         sizes = ModelSizes(layers=4, vocabulary=4096)
-        return cls(world=world, model=sizes, training=TrainingPlan(epochs=20, learning_rate=3e-3, labels="answer"), seed=seed)
+        return cls(
+            world=world, model=sizes, training=TrainingPlan(epochs=20, learning_rate=3e-3, batch_size=8, labels="answer"), seed=seed
+        )
 
     @property
     def hash(self) -> str:
