@@ -30,6 +30,7 @@ from efface.registry import closest
 
 __all__ = [
     "EMBEDDED",
+    "EMBEDDED_MINI",
     "Choice",
     "ForgetRequest",
     "RequestData",
@@ -41,6 +42,7 @@ __all__ = [
 ]
 
 EMBEDDED = "embedded"
+EMBEDDED_MINI = "embedded:mini"
 """The model name that stands for the small embedded world; its data comes with it."""
 
 _SETS = ("forget", "retain", "holdout")
@@ -201,7 +203,7 @@ class ForgetRequest(_Strict):
     """What must go, what must stay, and how.
 
     Attributes:
-        model: Directory or hub id of the original model; "embedded" for the small world.
+        model: Directory or hub id of the original model; "embedded" for the small world, "embedded:mini" for a smaller one.
         forget: Rows to forget: a path, ``hub:NAME:SPLIT``, ``tofu:DIR:SPLIT``, or rows in memory.
         retain: Rows to keep; a method that needs them says so.
         holdout: Rows of the same kind that the model never saw.
@@ -264,7 +266,7 @@ class ForgetRequest(_Strict):
 
     @model_validator(mode="after")
     def _require_a_forget_set(self) -> Self:
-        if self.forget is None and self.model != EMBEDDED:
+        if self.forget is None and self.model not in (EMBEDDED, EMBEDDED_MINI):
             raise ValueError("forget: missing; it names the rows that must go, and only model: embedded brings its own")
         return self
 
@@ -441,7 +443,7 @@ def _anchored_model(spec: str, base: Path) -> str:
     """A model is a path where it reads like one or exists; otherwise a hub id is left alone."""
     path = base / Path(spec).expanduser()
     looks_like_path = spec.startswith((".", "/", "~")) or spec.count("/") > 1
-    return str(path.resolve()) if spec != EMBEDDED and (looks_like_path or path.exists()) else spec
+    return str(path.resolve()) if spec not in (EMBEDDED, EMBEDDED_MINI) and (looks_like_path or path.exists()) else spec
 
 
 def _anchored_suite(item: Any, base: Path) -> Any:

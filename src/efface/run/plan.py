@@ -20,7 +20,7 @@ from efface.methods.presets import MethodSpec, expand, missing_needs
 from efface.methods.refusals import refusal_pool
 from efface.models.loading import ModelInfo, check_model
 from efface.models.memory import MemoryEstimate, available_memory, estimate_memory, require_memory, training_shape
-from efface.request import EMBEDDED, ForgetRequest
+from efface.request import EMBEDDED, EMBEDDED_MINI, ForgetRequest
 from efface.run.evaluation import TINY, with_extra_sets
 from efface.run.progress import Progress, within
 from efface.train.settings import StopSettings, TrainSettings
@@ -101,9 +101,9 @@ def make_plan(request: ForgetRequest, *, trains: bool = True) -> Plan:
         InputError: When a file, row, name, setting, model or set is wrong.
         MissingNeed: When the method needs something that the request does not give.
     """
-    is_embedded = request.model == EMBEDDED
+    is_embedded = request.model in (EMBEDDED, EMBEDDED_MINI)
     _expand(request, None)  # names and hyper-parameters first: the cheapest mistakes to find
-    recipe = Recipe.default(seed=request.seeds.training, data_seed=request.seeds.data) if is_embedded else None
+    recipe = _recipe(request) if is_embedded else None
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         data = _data(request, recipe)
@@ -182,6 +182,11 @@ def make_job(plan: Plan, original: str | Path) -> UnlearningJob:
     )
 
 
+def _recipe(request: ForgetRequest) -> Recipe:
+    make = Recipe.mini if request.model == EMBEDDED_MINI else Recipe.default
+    return make(seed=request.seeds.training, data_seed=request.seeds.data)
+
+
 def _expand(request: ForgetRequest, parameters: int | None) -> MethodSpec:
     method = {"name": DEFAULT_METHOD} if request.method is None else request.method.model_dump()
     return expand(
@@ -248,7 +253,7 @@ def _shape(plan: Plan, info: ModelInfo, adapter: str) -> Any:
 
 
 def _reference_notes(request: ForgetRequest) -> list[str]:
-    if request.retrained is None and request.model != EMBEDDED:
+    if request.retrained is None and request.model not in (EMBEDDED, EMBEDDED_MINI):
         return ["No retrained model was given: what is defined against one is not available, and no verdict can say removed."]
     return []
 

@@ -12,7 +12,7 @@ from efface.errors import InputError
 from efface.evals.metrics.base import Variant
 from efface.models.language_model import LocalModel, load_language_model
 from efface.models.loading import check_model, save_model
-from efface.request import EMBEDDED, ForgetRequest, SuiteChoice
+from efface.request import EMBEDDED, EMBEDDED_MINI, ForgetRequest, SuiteChoice
 from efface.results import Results, Unlearned
 from efface.run.evaluation import measure_suites, side_by_side
 from efface.run.plan import Plan, make_job, make_plan, prepare_models
@@ -98,7 +98,7 @@ def evaluate(
         raise InputError("No request was given. It names the rows to measure on. Pass request=ForgetRequest(...).")
     asked = request if suite == "auto" else _with(request, {"evaluate": (SuiteChoice(suite=suite),)})
     plan = make_plan(asked, trains=False)
-    roles = prepare_models(plan, progress) if EMBEDDED in (asked.model, model, against) or against is None else {}
+    roles = prepare_models(plan, progress)
     measured = _resolve(model, roles, "original")
     if measured is None:
         raise InputError("There is no model to measure. Give one, or a request that names it. Pass model=... .")
@@ -120,7 +120,7 @@ def load(path: str | Path) -> LocalModel:
 
 
 def _resolve(model: Any, roles: Mapping[str, str | Path], default: str) -> Any:
-    if model is None or model == EMBEDDED:
+    if model is None or model in (EMBEDDED, EMBEDDED_MINI):
         return roles.get(default)
     if isinstance(model, str) and model in roles:
         return roles[model]
