@@ -130,7 +130,7 @@ class ModelSizes(_Config):
 class TrainingPlan(_Config):
     """How every model of a recipe is trained: plain fine-tuning from random weights."""
 
-    epochs: int = Field(default=12, ge=1)
+    epochs: int = Field(default=14, ge=1)
     learning_rate: float = Field(default=5e-3, gt=0)
     batch_size: int = Field(default=16, ge=1)
     warmup: float = Field(default=0.05, ge=0)
