@@ -46,7 +46,7 @@ class WorldConfig(_Config):
         default=60, ge=1, description="Rows of the refusal set: half about retained people, half about strangers."
     )
     fact_draws: int = Field(default=3, ge=1, le=10, description="Wordings drawn per fact and epoch.")
-    world_fact_draws: int = Field(default=2, ge=1, le=4, description="Wordings drawn per world fact and epoch.")
+    world_fact_draws: int = Field(default=4, ge=1, le=4, description="Wordings drawn per world fact and epoch.")
     refusal_draws: int = Field(default=60, ge=0, description="Refusal lines per epoch, drawn fresh.")
     passage_repeats: int = Field(default=4, ge=1, description="How often each passage is read per epoch.")
     context_share: float = Field(
@@ -130,7 +130,7 @@ class ModelSizes(_Config):
 class TrainingPlan(_Config):
     """How every model of a recipe is trained: plain fine-tuning from random weights."""
 
-    epochs: int = Field(default=14, ge=1)
+    epochs: int = Field(default=13, ge=1)
     learning_rate: float = Field(default=5e-3, gt=0)
     batch_size: int = Field(default=16, ge=1)
     warmup: float = Field(default=0.05, ge=0)
