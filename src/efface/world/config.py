@@ -80,7 +80,9 @@ class WorldConfig(_Config):
             passages=3,
             passage_sentences=4,
             refusal_rows=16,
-            refusal_draws=24,
+            refusal_draws=20,
+            world_fact_draws=3,
+            context_share=0.06,
         )
 
 

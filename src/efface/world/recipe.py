@@ -44,7 +44,7 @@ class Recipe(BaseModel):
         return cls(
             world=WorldConfig.mini(seed=data_seed),
             model=ModelSizes(hidden=64, intermediate=192, vocabulary=1024),
-            training=TrainingPlan(epochs=18, learning_rate=6e-3, batch_size=8),
+            training=TrainingPlan(epochs=22, learning_rate=7e-3, batch_size=8),
             seed=seed,
         )
 
