@@ -30,6 +30,8 @@ class Training:
         scheduler: "constant", "linear" or "cosine".
         warmup: Share of all steps spent warming up.
         weight_decay: AdamW's weight decay.
+        stop: "auto" ends once the forget rows are less likely than rows never seen; "off" where a method raises their NLL long before
+            the facts are gone.
     """
 
     epochs: float = 10.0
@@ -38,6 +40,7 @@ class Training:
     scheduler: Literal["constant", "linear", "cosine"] = "linear"
     warmup: float = 0.1
     weight_decay: float = 0.01
+    stop: Literal["auto", "off"] = "auto"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields under their names."""
@@ -133,9 +136,9 @@ _FLAT_NOTES = (
 )
 
 
-def _scaled(learning_rate: float, epochs: float, **changes: Any) -> Scaled:
+def _scaled(learning_rate: float, epochs: float, *, stop: Literal["auto", "off"] = "auto", **changes: Any) -> Scaled:
     batch_size = changes.pop("batch_size", 8)
-    training = Training(epochs, learning_rate, batch_size, "constant", 0.1, 0.0)
+    training = Training(epochs, learning_rate, batch_size, "constant", 0.1, 0.0, stop)
     return Scaled(training, **changes)
 
 
@@ -260,8 +263,8 @@ PRESETS: Mapping[str, Preset] = {
             "rmu",
             {"name": "rmu"},
             {"name": "embedding", "weight": 100.0},
-            Training(1.0, 5e-5, 4, "constant", 0.0, 0.01),
-            _scaled(3e-3, 15, objective={"layer": 1, "trained": "mlp"}, retention={"weight": 5.0}),
+            Training(1.0, 5e-5, 4, "constant", 0.0, 0.01, "off"),
+            _scaled(3e-3, 12, stop="off", objective={"layer": 1, "trained": "mlp"}, retention={"weight": 5.0}),
             "the released code: layer 7, c 20, alpha 100, learning rate 5e-5, 4 rows, one pass of at most 150 batches",
             notes=("Sensitive to its settings (layer, c, retain weight); what it hides returns after a few relearning steps.",),
         ),

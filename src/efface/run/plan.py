@@ -216,10 +216,9 @@ def _training(plan: Plan) -> TrainSettings:
     """Return the training settings: the method's defaults for this size, and what the request sets on top."""
     given = plan.request.unlearning.given()
     own = {key: value for key, value in given.items() if key not in ("max_length", "dtype", "stop")}
-    stop = StopSettings(**given.get("stop", {}))
-    return TrainSettings(
-        **{**plan.spec.training.as_dict(), "threads": _threads(plan), **own, "stop": stop, "seed": plan.request.seeds.unlearning}
-    )
+    defaults = plan.spec.training.as_dict()
+    stop = StopSettings(**({"forget_nll": defaults.pop("stop")} | given.get("stop", {})))
+    return TrainSettings(**{**defaults, "threads": _threads(plan), **own, "stop": stop, "seed": plan.request.seeds.unlearning})
 
 
 def _threads(plan: Plan) -> int | None:
