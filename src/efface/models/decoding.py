@@ -161,13 +161,24 @@ def tolerates_left_padding(model: Any, *, vocab_size: int) -> bool:
     mask = torch.ones_like(padded)
     mask[:, :5] = 0
     try:
-        whole = torch.ones_like(ids)
-        plain = model(**_inputs(accepted, ids, whole, position_ids(whole), None)).logits[0, -1].float()
-        shifted = model(**_inputs(accepted, padded, mask, position_ids(mask), None)).logits[0, -1].float()
+        plain = _two_steps(model, accepted, ids, torch.ones_like(ids))
+        shifted = _two_steps(model, accepted, padded, mask)
     except (RuntimeError, ValueError, TypeError, IndexError):
         return False
-    share = 1e-3 if plain.dtype == next(model.parameters()).dtype else 0.1  # half precision rounds differently by shape
+    share = 1e-3 if next(model.parameters()).dtype == torch.float32 else 0.1  # half precision rounds differently by shape
     return bool((plain - shifted).abs().max() <= share * plain.std().clamp(min=1e-6))
+
+
+def _two_steps(model: Any, accepted: frozenset[str], ids: Tensor, mask: Tensor) -> Tensor:
+    """Return the next-token logits after ``ids`` and, through the cache, after one more token: (2, V)."""
+    output = model(**_inputs(accepted, ids, mask, position_ids(mask), None))
+    logits = [output.logits[0, -1].float()]
+    cache = _cache(output)
+    if cache is not None:
+        longer = torch.cat([mask, mask[:, -1:]], dim=1)
+        output = model(**_inputs(accepted, ids[:, -1:], longer, position_ids(longer)[:, -1:], cache))
+        logits.append(output.logits[0, -1].float())
+    return torch.stack(logits)
 
 
 def _accepted_inputs(model: Any) -> frozenset[str]:
