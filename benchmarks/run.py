@@ -1,0 +1,99 @@
+"""Run all benchmarks in one go and print plain tables: ``python benchmarks/run.py`` (``make bench``).
+
+``--quick`` takes smaller shapes and fewer rounds, ``--only`` some of the parts, ``--json FILE`` writes the figures too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from benchmarks.tables import Table
+
+__all__ = ["PARTS", "main"]
+
+
+def steps(is_quick: bool) -> Iterator[Table]:
+    """Seconds per optimiser step on two shapes."""
+    from benchmarks.shapes import SHAPES
+    from benchmarks.steps import COMPARED, compare_steps, step_table
+
+    plan = {"tiny": (2, 2), "vocab_32k": (1, 1)} if is_quick else {"tiny": (9, 4), "vocab_32k": (5, 1)}
+    for name, (rounds, block) in plan.items():
+        shape = SHAPES[name]
+        yield step_table(shape, [compare_steps(shape, method, rounds=rounds, block=block) for method in COMPARED])
+
+
+def evaluation(is_quick: bool) -> Iterator[Table]:
+    """The metrics of one pass against each alone."""
+    from benchmarks.evaluation import compare_evaluation, embedded_sides, evaluation_table, tofu_length_sides
+
+    sides = embedded_sides(is_trained=not is_quick, limit=12 if is_quick else None, max_new_tokens=16 if is_quick else 200)
+    model = "random weights" if is_quick else "the mini world's original"
+    compared = compare_evaluation(sides, rounds=1 if is_quick else 5)
+    yield evaluation_table("rows of the embedded world", f"Model: {model}; answers of a dozen tokens.", sides, compared)
+    sides = tofu_length_sides(rows=8 if is_quick else 24)
+    words = f"Model: random weights; every text runs to {sides.max_new_tokens} tokens."
+    yield evaluation_table("rows as long as TOFU's", words, sides, compare_evaluation(sides, rounds=1 if is_quick else 3))
+
+
+def memory(is_quick: bool) -> Iterator[Table]:
+    """Peak memory with and without a second model."""
+    from benchmarks.memory import MEMORY_SHAPE, QUICK_MEMORY_SHAPE, run_memory
+
+    yield run_memory(QUICK_MEMORY_SHAPE if is_quick else MEMORY_SHAPE)
+
+
+PARTS: dict[str, Callable[[bool], Iterator[Table]]] = {"steps": steps, "evaluation": evaluation, "memory": memory}
+
+
+def main(arguments: Sequence[str] | None = None) -> list[Table]:
+    """Run the parts that are asked for, print their tables as they come, and return them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="smaller shapes and fewer rounds: whether it runs, not how fast")
+    parser.add_argument("--only", nargs="+", choices=sorted(PARTS), default=list(PARTS), help="parts to run")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
+    parser.add_argument("--json", type=Path, default=None, help="file to write the figures to")
+    options = parser.parse_args(arguments)
+    started = time.perf_counter()
+    tables: list[Table] = []
+    from efface.train.language_model import cpu_threads
+
+    with cpu_threads(options.threads):
+        machine = _machine(options.threads)
+        print(f"{machine}.\nSingle times depend on who else uses the machine; the two sides of a ratio are timed in turns.\n")
+        for name in options.only:
+            for table in PARTS[name](options.quick):
+                print(table.text(), end="\n\n", flush=True)
+                tables.append(table)
+    print(f"{time.perf_counter() - started:.0f} s in all.")
+    if options.json is not None:
+        record = {"machine": machine, "quick": options.quick, "tables": [table.as_dict() for table in tables]}
+        options.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    return tables
+
+
+def _machine(threads: int) -> str:
+    import torch
+    import transformers
+
+    return (
+        f"Python {platform.python_version()}, torch {torch.__version__}, transformers {transformers.__version__}, "
+        f"{os.cpu_count()} cores ({platform.machine()}), {threads} thread(s), load {os.getloadavg()[0]:.1f}"
+    )
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # started as a script: the folder above is not on the path
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    main()
