@@ -87,6 +87,14 @@ def test_peak_counts_the_block_alone():
     assert small.bytes - small.before < 32 * 2**20
 
 
+def test_peak_of_a_small_process_is_not_that_of_the_large_one_that_started_it():
+    held = torch.ones(700 * 2**18)  # 700 MiB
+    code = "from efface.models.memory import peak_memory; print(peak_memory())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    del held
+    assert 2**20 < int(done.stdout) < 700 * 2**20
+
+
 MEASURE = """
 import json, sys, torch
 from transformers import LlamaConfig, LlamaForCausalLM

@@ -235,6 +235,16 @@ def peak_memory() -> int:
     """Return this process's peak memory in bytes: allocated on the GPU where there is one in use, else resident."""
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         return int(torch.cuda.max_memory_allocated())
+    return _high_water_mark()
+
+
+def _high_water_mark() -> int:
+    """Return the most resident bytes of this program."""
+    # Linux hands getrusage's figure on from the program that started this one; VmHWM is this program's own.
+    with suppress(OSError, StopIteration, ValueError):
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
@@ -266,8 +276,3 @@ class PeakMemory:
 
     def __exit__(self, *_: object) -> None:
         self.bytes = peak_memory()
-        if not (torch.cuda.is_available() and torch.cuda.is_initialized()):
-            with suppress(OSError, StopIteration, ValueError):
-                status = Path("/proc/self/status").read_text(encoding="ascii")
-                line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
-                self.bytes = int(line.split()[1]) * 1024
