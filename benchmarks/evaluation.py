@@ -37,7 +37,7 @@ from efface.models.language_model import LocalModel, PassStats
 from efface.models.loading import load_model
 from efface.models.protocol import Progress
 from efface.results import Results
-from efface.world import Recipe, World, build_models, load_world
+from efface.world import Recipe, build_models, load_world
 from efface.world.models import build_model, train_tokenizer
 
 __all__ = [
@@ -132,16 +132,16 @@ def _plain_row(row: Row) -> PlainRow:
     )
 
 
-def embedded_sides(*, is_trained: bool = True, limit: int | None = None, max_new_tokens: int = 200) -> Sides:
-    """Take TOFU's sets from the mini world: one half of the world facts stands for the real authors.
+def embedded_sides(recipe: Recipe, *, is_trained: bool = True, limit: int | None = None, max_new_tokens: int = 200) -> Sides:
+    """Take TOFU's sets from an embedded world: one half of the world facts stands for the real authors.
 
     Args:
+        recipe: The world and its models.
         is_trained: Measure the world's original model (built on first use, then cached); else one with random weights.
         limit: Rows per set; None takes all.
         max_new_tokens: Longest answer written.
     """
-    recipe = Recipe.mini()
-    world: World = load_world(recipe.world)
+    world = load_world(recipe.world)
     half = len(world.world_facts) // 2
     sets = {
         "forget": world.forget.rows[:limit],
@@ -159,9 +159,14 @@ def embedded_sides(*, is_trained: bool = True, limit: int | None = None, max_new
     return make_sides(model.eval(), tokenizer, sets, other=other, max_new_tokens=max_new_tokens)
 
 
-def tofu_length_sides(*, rows: int, max_new_tokens: int = TEXT_TOKENS) -> Sides:
-    """Make sets of random words as long as TOFU's, in TOFU's proportions, for a model with random weights."""
-    recipe = Recipe.mini()
+def tofu_length_sides(recipe: Recipe, *, rows: int, max_new_tokens: int = TEXT_TOKENS) -> Sides:
+    """Make sets of random words as long as TOFU's, in TOFU's proportions, for a model with random weights.
+
+    Args:
+        recipe: The world whose words and tokenizer, and the model whose shape are taken.
+        rows: Forget rows; as many retain and holdout rows, a quarter of that of real authors and world facts each.
+        max_new_tokens: Length of the texts.
+    """
     world = load_world(recipe.world)
     words = sorted({word for row in [*world.retain, *world.holdout] for word in (row.answer or "").rstrip(".").split()})
     rng = np.random.default_rng(0)

@@ -10,6 +10,7 @@ strength, exact memorisation and each membership attack still pass over the forg
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -276,11 +277,15 @@ def _auc(_: PlainEvaluation, leaves: list[Values]) -> float:
 
 def _privleak(evaluation: PlainEvaluation, leaves: list[Values]) -> float:
     reference = evaluation.reference.min_k_auc
+    if reference == 1:
+        return math.nan
     return 100 * ((1 - _auc(evaluation, leaves)) - (1 - reference)) / (1 - reference)
 
 
 def _rel_diff(evaluation: PlainEvaluation, leaves: list[Values]) -> float:
     reference = evaluation.reference.min_k_auc
+    if reference == 0:
+        return math.nan
     return 100 * (_auc(evaluation, leaves) - reference) / reference
 
 

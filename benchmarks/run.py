@@ -35,12 +35,14 @@ def steps(is_quick: bool) -> Iterator[Table]:
 def evaluation(is_quick: bool) -> Iterator[Table]:
     """The metrics of one pass against each alone."""
     from benchmarks.evaluation import compare_evaluation, embedded_sides, evaluation_table, tofu_length_sides
+    from efface.world import Recipe
 
-    sides = embedded_sides(is_trained=not is_quick, limit=12 if is_quick else None, max_new_tokens=16 if is_quick else 200)
-    model = "random weights" if is_quick else "the mini world's original"
+    recipe = Recipe.mini() if is_quick else Recipe.default()
+    sides = embedded_sides(recipe, is_trained=not is_quick, limit=12 if is_quick else 60, max_new_tokens=16 if is_quick else 200)
+    model = "random weights" if is_quick else "the original of efface demo (built on first use)"
     compared = compare_evaluation(sides, rounds=1 if is_quick else 5)
     yield evaluation_table("rows of the embedded world", f"Model: {model}; answers of a dozen tokens.", sides, compared)
-    sides = tofu_length_sides(rows=8 if is_quick else 24)
+    sides = tofu_length_sides(recipe, rows=8 if is_quick else 24)
     words = f"Model: random weights; every text runs to {sides.max_new_tokens} tokens."
     yield evaluation_table("rows as long as TOFU's", words, sides, compare_evaluation(sides, rounds=1 if is_quick else 3))
 

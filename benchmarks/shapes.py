@@ -54,7 +54,7 @@ class Shape:
 
 
 SHAPES = {
-    "tiny": Shape("the embedded model's shape", 1536, 128, 384, 3, 4, 16, (30, 44)),
+    "tiny": Shape("the embedded model's shape", 1536, 128, 384, 3, 4, 8, (28, 44)),
     "vocab_32k": Shape("32 k vocabulary, half prompt", 32_000, 256, 688, 4, 4, 4, (96, 128)),
 }
 
