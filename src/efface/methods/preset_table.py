@@ -30,8 +30,8 @@ class Training:
         scheduler: "constant", "linear" or "cosine".
         warmup: Share of all steps spent warming up.
         weight_decay: AdamW's weight decay.
-        stop: "auto" ends once the forget rows are less likely than rows never seen; "off" where a method raises their NLL long before
-            the facts are gone.
+        stop: "auto" ends once the forget rows are less likely than rows never seen; "off" where a method raises their NLL long
+            before the facts are gone.
     """
 
     epochs: float = 10.0
