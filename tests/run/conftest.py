@@ -79,6 +79,7 @@ def write_request(site: Path, tmp_path: Path) -> Callable[..., Path]:
             "retain": str(site / "retain.jsonl"),
             "holdout": str(site / "holdout.jsonl"),
             "method": "npo",
+            "forget_weight": 1.0,
             "unlearning": {"epochs": 4, "batch_size": 4, "save_every": 2, "stop": {"forget_nll": "off"}},
             "output": str(tmp_path / "run"),
         }
