@@ -326,9 +326,10 @@ def evaluation_table(title: str, words: str, sides: Sides, compared: EvaluationC
         title=f"TOFU's metrics: {title}",
         words=(
             f"Rows: {sizes}. {words}",
-            "Ours: one measuring pass, every figure of the suite with its interval. Baselines, in plain PyTorch and transformers'",
-            f"generate: the {len(OPENUNLEARNING_KEYS)} published metrics, each alone with passes of its own; or with what several",
-            "are made of computed once. As many rows per scoring batch as ours on average, order of the file, all logits.",
+            "Ours: one measuring pass, every figure of the suite with its interval.",
+            f"Baselines, in plain PyTorch and transformers' generate: the {len(OPENUNLEARNING_KEYS)} published metrics, each alone "
+            "with passes of its own; or with what several are made of computed once. As many rows per scoring batch as ours on "
+            "average, order of the file, logits at all positions.",
             "Ratio: baseline / ours, median of rounds taken in turns (lowest-highest). Bound: sequences scored and texts written.",
         ),
         columns=("baseline", "", "ours s", "baseline s", "ratio", "ratio in CPU time", "bound"),

@@ -251,9 +251,10 @@ def step_table(shape: Shape, comparisons: Sequence[StepComparison]) -> Table:
             f"Model: {shape.describe(comparisons[0].parameters)}.",
             "Ours: reference computed once per sequence, logits at answer positions, one forward pass for forget and retain rows.",
             "Baseline: a frozen copy run again in each step, logits at all positions, a forward pass per batch; AdamW, plain loop.",
-            "Ratio: baseline / ours, median of rounds taken in turns (lowest-highest). Bound: forward passes, a backward being",
-            "two; with logits: floating-point operations of body and output head. Reference: ms per sequence, and the epochs after",
-            "which the steps have saved as much (every retain row new: the worst case).",
+            "Ratio: baseline / ours, median of rounds taken in turns (lowest-highest). Bound: forward passes, a backward pass "
+            "being two; with logits: floating-point operations of body and output head.",
+            "Reference: ms per sequence, and the epochs after which the steps have saved as much (every retain row new: the worst "
+            "case).",
         ),
         columns=(
             "method",

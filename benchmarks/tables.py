@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 __all__ = ["Table"]
+
+_WIDTH = 120
 
 
 @dataclass(frozen=True)
@@ -15,7 +18,7 @@ class Table:
 
     Attributes:
         title: What is compared.
-        words: What the two sides are and what the bound means, in sentences.
+        words: What the two sides are and what the bound means, a paragraph each.
         columns: Column titles.
         rows: Cells as they are printed.
         values: The same as numbers, one mapping per row.
@@ -35,7 +38,8 @@ class Table:
         widths = [max(len(row[column]) for row in cells) for column in range(len(self.columns))]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
         lines.insert(1, "  ".join("-" * width for width in widths))
-        return "\n".join([self.title, "=" * len(self.title), *self.words, "", *lines, *(["", *self.notes] if self.notes else [])])
+        words = [textwrap.fill(paragraph, _WIDTH) for paragraph in self.words]
+        return "\n".join([self.title, "=" * len(self.title), *words, "", *lines, *(["", *self.notes] if self.notes else [])])
 
     def as_dict(self) -> dict[str, Any]:
         """Return the table for a JSON file."""
