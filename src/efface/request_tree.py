@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from efface.data.readers import is_place_name
+from efface.data.readers import LAYOUTS, is_place_name
 from efface.errors import InputError
 from efface.registry import closest
 
@@ -98,9 +98,10 @@ def anchor(tree: dict[str, Any], base: Path) -> None:
 
 
 def _anchored_rows(spec: str, base: Path) -> str:
-    if spec.startswith("tofu:"):
-        directory, _, part = spec.removeprefix("tofu:").rpartition(":")
-        return f"tofu:{(base / Path(directory).expanduser()).resolve()}:{part}" if directory else spec
+    layout, colon, rest = spec.partition(":")
+    if colon and layout in LAYOUTS:
+        directory, _, part = rest.rpartition(":")
+        return f"{layout}:{(base / Path(directory).expanduser()).resolve()}:{part}" if directory else spec
     if spec.startswith("neighbours:"):
         return f"neighbours:{_anchored_rows(spec.removeprefix('neighbours:'), base)}"
     return spec if is_place_name(spec) else str((base / Path(spec).expanduser()).resolve())

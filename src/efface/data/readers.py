@@ -6,6 +6,8 @@ A place is written as a path or as one of the two prefixed forms::
     data/forget                       a directory written by ``datasets``' save_to_disk
     hub:locuslab/TOFU:forget10        a split, or a configuration, of a data set on the hub
     tofu:DIR:forget05                 a part of TOFU's files; every row knows its author
+    wmdp:DIR:bio                      a part of a local copy of WMDP, and likewise mmlu:DIR:SUBJECT[,SUBJECT], rwku:DIR:PART,
+                                      wpu:DIR:PART, lume:DIR:PART (see :mod:`efface.data.choices`, ``rwku``, ``wpu``, ``lume``)
     generic                           sentences shipped with the package, to keep where nothing else is at hand
     neighbours:FILE                   a file whose rows are near the forget rows in kind
 
@@ -15,8 +17,10 @@ A ``.json`` file may hold a list or, whatever its suffix says, one object per li
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -26,19 +30,37 @@ from efface.data.stand_ins import generic_rows, kind_of
 from efface.errors import InputError
 from efface.registry import closest
 
-__all__ = ["FORMATS", "is_place_name", "read_rows"]
+__all__ = ["FORMATS", "LAYOUTS", "Numbered", "is_place_name", "read_items", "read_rows"]
 
 FORMATS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+LAYOUTS: Mapping[str, str] = {
+    "tofu": "efface.data.tofu:read_tofu_part",
+    "wmdp": "efface.data.choices:read_wmdp_part",
+    "mmlu": "efface.data.choices:read_mmlu_part",
+    "rwku": "efface.data.rwku:read_rwku_part",
+    "wpu": "efface.data.wpu:read_wpu_part",
+    "lume": "efface.data.lume:read_lume_part",
+}
+"""Published layouts of local folders, written ``NAME:DIR:PART``, and what reads a part of them."""
+
+_HUB_ROWS: Mapping[str, str] = {
+    "RWKU": "efface.data.rwku:rwku_row",
+    "Wikipedia_Person_Unlearn": "efface.data.wpu:wpu_row",
+    "semeval25-unlearning-dataset-public": "efface.data.lume:lume_row",
+}
+"""Data sets of the hub whose columns have other names, and what makes a row of theirs ours."""
+
 _ACCEPTED = "A set is a .jsonl, .json, .csv, .tsv or .parquet file, a datasets directory, hub:NAME:SPLIT or tofu:DIR:SPLIT."
-_LISTS = ("messages", "perturbed_answer", "value_aliases")
+_LISTS = ("messages", "perturbed_answer", "value_aliases", "choices")
 
 Numbered = Iterator[tuple[str, Any]]
 """Pairs of (where it stands, the mapping)."""
 
 
 def is_place_name(spec: str) -> bool:
-    """Whether ``spec`` is a prefixed form (``hub:`` or ``tofu:``) or a stand-in's name rather than a path."""
-    return spec.startswith(("hub:", "tofu:", "sampled:", "generic:")) or spec in ("generic", "sampled")
+    """Whether ``spec`` is a prefixed form (``hub:``, ``tofu:``, ...) or a stand-in's name rather than a path."""
+    prefixes = ("hub:", "sampled:", "generic:", *(f"{name}:" for name in LAYOUTS))
+    return spec.startswith(prefixes) or spec in ("generic", "sampled")
 
 
 def read_rows(
@@ -66,8 +88,8 @@ def read_rows(
         return spec if limit is None else RowSet(spec.rows[:limit], spec.source)
     if isinstance(spec, str) and kind_of(spec) is not None:
         return _read_stand_in(spec, base, limit)
-    if isinstance(spec, str) and spec.startswith("tofu:"):
-        return _read_tofu_part(spec, base, limit)
+    if isinstance(spec, str) and spec.partition(":")[0] in LAYOUTS and ":" in spec:
+        return _read_layout(spec, base, limit)
     if isinstance(spec, str) and spec.startswith("hub:"):
         return _read_hub(spec, limit)
     if isinstance(spec, (str, Path)):
@@ -78,6 +100,15 @@ def read_rows(
             f"A set of rows cannot be made of {type(spec).__name__}. {_ACCEPTED} In Python a list of mappings also works."
         )
     return RowSet.build(islice(spec, limit))
+
+
+def read_items(path: Path) -> Numbered:
+    """Return the objects of one file, each with where it stands, before anything is made of them.
+
+    Raises:
+        InputError: When the format is not known, or, while it is read, a line is malformed.
+    """
+    return _file_items(_existing(path))
 
 
 def _build(items: Numbered, source: str, limit: int | None) -> RowSet:
@@ -219,8 +250,14 @@ def _read_hub(spec: str, limit: int | None) -> RowSet:
         raise InputError(
             f"{spec!r} does not name a split. A hub set is hub:NAME:SPLIT or hub:NAME:CONFIGURATION:SPLIT. Add the split."
         )
-    rows = _build(_numbered(_load_from_hub(name, part, spec), spec), spec, limit)
-    if name.rpartition("/")[2] != "TOFU" or not part.startswith(("forget", "retain", "full")):
+    items = _numbered(_load_from_hub(name, part, spec), spec)
+    short = name.rpartition("/")[2]
+    if short in _HUB_ROWS:
+        from efface.data.layouts import build_rows
+
+        return build_rows(items, partial(_load(_HUB_ROWS[short]), part=part.partition(":")[0]), spec, limit)
+    rows = _build(items, spec, limit)
+    if short != "TOFU" or not part.startswith(("forget", "retain", "full")):
         return rows
     from efface.data.tofu import with_authors
 
@@ -258,11 +295,19 @@ def _read_stand_in(spec: str, base: Path | None, limit: int | None) -> RowSet:
     raise InputError(f"{spec!r} is text the model has yet to write. It stands for rows to keep only, as retain. Name rows here.")
 
 
-def _read_tofu_part(spec: str, base: Path | None, limit: int | None) -> RowSet:
-    from efface.data.tofu import read_tofu_part
-
-    directory, _, part = spec.removeprefix("tofu:").rpartition(":")
-    if not directory:
-        raise InputError(f"{spec!r} does not name a part. TOFU's files are written as tofu:DIR:forget05. Add the part.")
+def _read_layout(spec: str, base: Path | None, limit: int | None) -> RowSet:
+    name, _, rest = spec.partition(":")
+    directory, _, part = rest.rpartition(":")
+    if not directory or not part:
+        raise InputError(
+            f"{spec!r} does not name a part. A local copy of a published set is written {name}:DIR:PART. Add the part."
+        )
     folder = Path(directory).expanduser()
-    return read_tofu_part(folder if base is None else base / folder, part, limit=limit)
+    read = _load(LAYOUTS[name])
+    rows: RowSet = read(folder if base is None else base / folder, part, limit=limit)
+    return rows
+
+
+def _load(target: str) -> Any:
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)

@@ -10,7 +10,10 @@ from typing import Any, Self
 
 from efface.errors import InputError
 
-__all__ = ["Row", "RowSet"]
+__all__ = ["LETTERS", "Row", "RowSet"]
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+"""Names of choices, in their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,7 @@ class Row:
         paraphrased_question: The same question in other words.
         paraphrased_answer: The same answer in other words.
         perturbed_answer: Wrong answers of the same form.
+        choices: What a multiple-choice question offers, in its order; ``answer`` is the text of the right one.
     """
 
     id: str
@@ -46,6 +50,7 @@ class Row:
     paraphrased_question: str | None = None
     paraphrased_answer: str | None = None
     perturbed_answer: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
 
     @property
     def is_text(self) -> bool:
@@ -63,6 +68,9 @@ class Row:
     def build(cls, data: Mapping[str, Any], *, where: str = "row") -> Self:
         """Check one mapping and make a row of it; unknown keys are ignored (real files carry more).
 
+        The answer of a row with ``choices`` may be the right one's text, its number from 0, or its letter; a ``subject`` beside
+        them is its attribute.
+
         Raises:
             InputError: When the mapping is not a row, names an empty answer or has a field of the wrong type.
         """
@@ -72,6 +80,8 @@ class Row:
         values: dict[str, Any] = {k: v for k, v in data.items() if k in known and v is not None}
         if values.get("messages") is not None:
             _take_conversation(values, where)
+        if values.get("choices") is not None:
+            _take_choices(values, data, where)
         _check_shape(values, where)
         for name in ("value_aliases", "perturbed_answer"):
             if name in values:
@@ -123,6 +133,34 @@ def _take_conversation(values: dict[str, Any], where: str) -> None:
     values.pop("text", None)
 
 
+def _take_choices(values: dict[str, Any], data: Mapping[str, Any], where: str) -> None:
+    listed = values["choices"]
+    is_list = isinstance(listed, Iterable) and not isinstance(listed, (str, Mapping))
+    choices = tuple(listed) if is_list else ()
+    if len(choices) < 2 or not all(isinstance(choice, str) and choice.strip() for choice in choices):
+        raise InputError(f"{where}: choices is not a list of texts. It holds at least two texts, none empty. Mend that field.")
+    if len(choices) > len(LETTERS):
+        raise InputError(f"{where} offers {len(choices)} choices. At most {len(LETTERS)} have a letter. Split the question.")
+    values["choices"] = choices
+    values["answer"] = choices[_right_choice(values.get("answer"), choices, where)]
+    if isinstance(data.get("subject"), str) and data["subject"]:
+        values.setdefault("attribute", data["subject"])
+
+
+def _right_choice(answer: Any, choices: tuple[str, ...], where: str) -> int:
+    """Return the place of the answer: a text wins over a letter or number, since a choice may read "B" or "2"."""
+    if isinstance(answer, str) and answer in choices:
+        return choices.index(answer)
+    if isinstance(answer, str) and answer.strip() in (*LETTERS[: len(choices)], *map(str, range(len(choices)))):
+        return LETTERS.index(answer.strip()) if answer.strip() in LETTERS else int(answer)
+    if isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < len(choices):
+        return answer
+    raise InputError(
+        f"{where}: the answer is none of the {len(choices)} choices. It is the right one's text, its number from 0, or its letter. "
+        "Mend the answer."
+    )
+
+
 def _check_shape(values: Mapping[str, Any], where: str) -> None:
     for name in ("question", "answer", "text", "paraphrased_question", "paraphrased_answer", "value"):
         if name in values and not isinstance(values[name], str):
@@ -142,7 +180,8 @@ def _check_shape(values: Mapping[str, Any], where: str) -> None:
 
 
 def _content_id(values: Mapping[str, Any]) -> str:
-    keys = ("messages",) if values.get("messages") else ("question", "answer", "text")
+    # Exam questions repeat ("Which is true?"): what is offered tells them apart.
+    keys = ("messages",) if values.get("messages") else ("question", "answer", "text", "choices")
     content = {k: values[k] for k in keys if values.get(k) is not None}
     return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
 
