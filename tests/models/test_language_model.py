@@ -13,7 +13,8 @@ from efface.data.encoding import TEMPLATES, Template
 from efface.data.items import GenerateItem, ScoreItem
 from efface.errors import InputError
 from efface.models.decoding import DecodingRow, greedy_decode
-from efface.models.language_model import LocalModel, token_figures
+from efface.models.figures import token_figures
+from efface.models.language_model import LocalModel
 from efface.models.protocol import LanguageModel
 
 QUESTIONS = [
@@ -203,7 +204,7 @@ def test_figures_do_not_depend_on_the_chunk(monkeypatch):
     torch.manual_seed(0)
     logits, targets = torch.randn(9, 30), torch.randint(0, 30, (9,))
     whole = token_figures(logits, targets)
-    monkeypatch.setattr("efface.models.language_model._CHUNK_LOGITS", 60)
+    monkeypatch.setattr("efface.models.figures._CHUNK_LOGITS", 60)
     parts = token_figures(logits, targets)
     for name in ("logp", "rank", "mean", "var", "hit"):
         np.testing.assert_array_equal(getattr(whole, name), getattr(parts, name))

@@ -1,8 +1,8 @@
 """WMDP (Li et al., arXiv 2403.03218) and MMLU (Hendrycks et al., arXiv 2009.03300): multiple choice from local copies.
 
-Read are the hub's layout (``cais/wmdp``: ``wmdp-bio/test-*.parquet``; ``cais/mmlu``: ``SUBJECT/test-*.parquet``, or ``all/``), the same
-as JSON or CSV, WMDP's ``bio_questions.json``, and MMLU's first release (``test/SUBJECT_test.csv``: question, four choices, letter, no
-header). The hub's columns are ``question``, ``choices``, ``answer`` (a number from 0) and, for MMLU, ``subject``.
+Read are the hub's layout (``cais/wmdp``: ``wmdp-bio/test-*.parquet``; ``cais/mmlu``: ``SUBJECT/test-*.parquet``, or ``all/``), the
+same as JSON or CSV, WMDP's ``bio_questions.json``, and MMLU's first release (``test/SUBJECT_test.csv``: question, four choices,
+letter, no header). The hub's columns are ``question``, ``choices``, ``answer`` (a number from 0) and, for MMLU, ``subject``.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def _subjects(folder: Path, split: str) -> list[str]:
     stored = _stored(folder, split)
     if not stored:
         raise InputError(
-            f"{folder} holds no {split} split of MMLU. Its layout is SUBJECT/{split}-*.parquet, SUBJECT/{split}.json, all/{split}.* "
+            f"{folder} holds no {split} split of MMLU. It lies in SUBJECT/{split}-*.parquet, SUBJECT/{split}.json, all/{split}.* "
             f"or {_SPLITS[split]}/SUBJECT_{_SPLITS[split]}.csv. Check the folder."
         )
     if "all" not in stored:

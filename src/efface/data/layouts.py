@@ -56,7 +56,8 @@ def part_items(folder: Path, stems: Iterable[str], *, what: str, known: Iterable
         near = closest(what.rpartition(" ")[2].strip("'"), list(known))
         guess = f" Did you mean {near[0]!r}?" if near else ""
         raise InputError(
-            f"{folder} holds no {what}.{guess} It would be {stems[0]} with one of {', '.join(FORMATS)}. Check the folder and the part."
+            f"{folder} holds no {what}.{guess} It would be {stems[0]} with one of {', '.join(FORMATS)}. "
+            "Check the folder and the part."
         )
     return (pair for file in files for pair in read_items(file))
 
@@ -86,7 +87,8 @@ def build_rows(
         except KeyError as error:
             fields = ", ".join(sorted(map(str, item)))
             raise InputError(
-                f"{where} has no field {error.args[0]!r} (it has {fields}). Rows of this set carry it. Check that the file is that set's."
+                f"{where} has no field {error.args[0]!r} (it has {fields}). Rows of this set carry it. "
+                "Check that the file is that set's."
             ) from None
         rows.append(Row.build(values, where=where))
     return RowSet.build(rows, source=source)

@@ -1,8 +1,8 @@
 """LUME (Ramakrishna et al., arXiv 2502.15097), the data of SemEval-2025 task 4: creative texts, biographies, real documents.
 
-Its public data set holds ``forget_train``, ``forget_validation``, ``retain_train`` and ``retain_validation``, each with the fields ``id``,
-``input``, ``output`` and ``task``. An id ends in ``sc`` and a number where the input is the beginning of a document and the output its
-continuation, and in ``qa`` and a number for a question; what stands before is the document.
+Its public data set holds ``forget_train``, ``forget_validation``, ``retain_train`` and ``retain_validation``, each with the fields
+``id``, ``input``, ``output`` and ``task``. An id ends in ``sc`` and a number where the input is the beginning of a document and the
+output its continuation, and in ``qa`` and a number for a question; what stands before is the document.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """WPU, Wikipedia Person Unlearning (Liu et al., arXiv 2407.16997): people, their articles, and questions about them.
 
-The hub's configurations are ``forget_100``, ``forget_20_1`` to ``_3``, ``forget_2_1`` to ``_5``, each with a ``_hard_retain`` of questions
-on entities close to the targets, ``general_retain`` (popular people) and ``retain`` (articles for the retain loss). The columns are
-``title``, ``wikipage``, ``question`` and ``answer``; an article stands in every row of its person.
+The hub's configurations are ``forget_100``, ``forget_20_1`` to ``_3``, ``forget_2_1`` to ``_5``, each with a ``_hard_retain`` of
+questions on entities close to the targets, ``general_retain`` (popular people) and ``retain`` (articles for the retain loss). The
+columns are ``title``, ``wikipage``, ``question`` and ``answer``; an article stands in every row of its person.
 """
 
 from __future__ import annotations

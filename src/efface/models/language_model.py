@@ -9,9 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from efface.data.collate import TokenBatch, collate
 from efface.data.encoding import Encoded, Template, resolve_template
@@ -20,17 +18,16 @@ from efface.errors import InputError
 from efface.models.batching import logit_budget, plan_batches
 from efface.models.contrast import ContrastModel
 from efface.models.decoding import DecodingRow, greedy_decode, tolerates_left_padding
+from efface.models.figures import token_rows
 from efface.models.fingerprint import fingerprint as fingerprint_of
 from efface.models.hooks import adapter_off, evaluating, text_config, unwrap
 from efface.models.loading import load_model, read_metadata
 from efface.models.prompts import DEFAULT_MAX_LENGTH, EncodingVariant, encode_generate_item, encode_score_item
 from efface.models.protocol import Progress
 from efface.models.scoring import answer_scores
+from efface.models.sharing import SharedRun, share_prompts
 
-__all__ = ["LocalModel", "PassStats", "TokenFigures", "load_language_model", "token_figures"]
-
-_CHUNK_LOGITS = 1 << 19  # logits looked at in one go while moments and ranks are computed: they stay in a CPU's cache
-_GPU_CHUNKS = 32  # as many times more on a GPU, which wants few and large kernels
+__all__ = ["LocalModel", "PassStats", "load_language_model"]
 
 
 @dataclass
@@ -61,17 +58,6 @@ class PassStats:
         self.forward_passes += 1
         self.tokens += tokens
         self.padded_tokens += padded
-
-
-@dataclass(frozen=True, slots=True)
-class TokenFigures:
-    """Figures of N scored tokens, on the CPU: see :class:`~efface.data.items.TokenRow`."""
-
-    logp: np.ndarray
-    rank: np.ndarray
-    mean: np.ndarray
-    var: np.ndarray
-    hit: np.ndarray
 
 
 class LocalModel:
@@ -170,7 +156,10 @@ class LocalModel:
         return encode_generate_item(self.tokenizer, self.template, item, variant=self.variant, max_length=self.max_length)
 
     def score(self, items: Sequence[ScoreItem], *, progress: Progress | None = None) -> list[TokenRow]:
-        """Return per-token figures of each item, in order: one forward pass per distinct sequence."""
+        """Return per-token figures of each item, in order: one forward pass per distinct sequence.
+
+        Continuations of one token after the same prompt (the letters of a multiple-choice question) share one sequence.
+        """
         started = time.perf_counter()
         longest = self.max_length
         encoded = [
@@ -180,11 +169,14 @@ class LocalModel:
         for index, sequence in enumerate(encoded):
             distinct.setdefault((sequence.input_ids, sequence.answer_start, sequence.answer_end), []).append(index)
         groups = list(distinct.values())
+        runs = share_prompts([encoded[group[0]] for group in groups])
         rows: list[TokenRow | None] = [None] * len(items)
         done = 0
         with self._running():
-            for batch in self._plan([encoded[group[0]] for group in groups]):
-                for position, row in zip(batch, self._score_batch([encoded[groups[i][0]] for i in batch]), strict=True):
+            for batch in self._plan([run.sequence for run in runs]):
+                chosen = [runs[position] for position in batch]
+                positions = (position for run in chosen for position in run.positions)
+                for position, row in zip(positions, self._score_batch(chosen), strict=True):
                     for index in groups[position]:
                         rows[index] = row
                         done += 1
@@ -229,32 +221,11 @@ class LocalModel:
         self.stats.seconds += time.perf_counter() - started
         return texts
 
-    def _score_batch(self, sequences: list[Encoded]) -> list[TokenRow]:
+    def _score_batch(self, runs: list[SharedRun]) -> list[TokenRow]:
+        sequences = [run.sequence for run in runs]
         batch = self._mask_published(collate(sequences, pad_id=self._pad_id()).to(self.device))
         self.stats.count(sum(len(item.input_ids) for item in sequences), batch.input_ids.numel())
-        scores = answer_scores(self.model, batch)
-        figures = token_figures(scores.logits, scores.targets)
-        lengths = [item.answer_length for item in sequences]
-        targets = np.split(scores.targets.cpu().numpy(), np.cumsum(lengths)[:-1])
-        texts = self.tokenizer.batch_decode([t.tolist() for t in targets], skip_special_tokens=True)
-        stops = np.cumsum(lengths)
-        eos = self.tokenizer.eos_token_id
-        rows = []
-        for target, stop, length, text in zip(targets, stops, lengths, texts, strict=True):
-            span = slice(int(stop - length), int(stop))
-            rows.append(
-                TokenRow(
-                    targets=target.astype(np.int64),
-                    logp=figures.logp[span],
-                    rank=figures.rank[span],
-                    mean=figures.mean[span],
-                    var=figures.var[span],
-                    hit=figures.hit[span],
-                    ends_in_eos=bool(length) and eos is not None and int(target[-1]) == eos,
-                    text=text,
-                )
-            )
-        return rows
+        return token_rows(answer_scores(self.model, batch), runs, self.tokenizer)
 
     def _plan(self, sequences: list[Encoded]) -> list[list[int]]:
         parameter = next(self.model.parameters())
@@ -360,42 +331,6 @@ def load_language_model(
     metadata = read_metadata(path_or_id) if Path(path_or_id).is_dir() else {}
     chosen = resolve_template(tokenizer, template if template is not None else metadata.get("template"))
     return LocalModel(model, tokenizer, chosen, max_length=max_length, token_budget=token_budget, variant=variant)
-
-
-@torch.no_grad()
-def token_figures(logits: Tensor, targets: Tensor) -> TokenFigures:
-    """Compute log-probability, rank, moments and argmax hit of N tokens, a chunk at a time.
-
-    Args:
-        logits: (N, V), any floating dtype; never held in float32 as a whole.
-        targets: (N,).
-    """
-    size = max(1, _CHUNK_LOGITS * (1 if logits.device.type == "cpu" else _GPU_CHUNKS) // max(logits.shape[-1], 1))
-    parts: list[list[Tensor]] = [[] for _ in range(5)]
-    for start in range(0, logits.shape[0], size):
-        figures = _chunk_figures(logits[start : start + size], targets[start : start + size])
-        for part, figure in zip(parts, figures, strict=True):
-            part.append(figure.cpu())
-    if not parts[0]:
-        empty = np.zeros(0, dtype=np.float32)
-        return TokenFigures(empty, empty.astype(np.int32), empty, empty, empty.astype(bool))
-    logp, rank, mean, var, hit = (torch.cat(part).numpy() for part in parts)
-    return TokenFigures(logp.astype(np.float32), rank.astype(np.int32), mean.astype(np.float32), var.astype(np.float32), hit)
-
-
-def _chunk_figures(logits: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
-    logits = logits if logits.dtype == torch.float64 else logits.float()
-    column = targets[:, None]
-    hit = logits.argmax(-1) == targets
-    work = torch.gt(logits, logits.gather(-1, column), out=torch.empty_like(logits))
-    rank = work.sum(-1)  # of floats: a sum of booleans takes ten times as long
-    logp = torch.log_softmax(logits, dim=-1)
-    chosen = logp.gather(-1, column).squeeze(-1)
-    torch.exp(logp, out=work)
-    logp.clamp_(min=-1e4)  # an entry the model rules out has p = 0 and log p = -inf, and adds nothing
-    mean = work.mul_(logp).sum(-1)
-    second = work.mul_(logp).sum(-1)
-    return chosen, rank, mean, second - mean.square(), hit
 
 
 def _stopper(tokenizer: Any, stop: tuple[str, ...]) -> Callable[[list[int]], bool]:
