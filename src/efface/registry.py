@@ -192,11 +192,25 @@ METRICS = Registry(
         "mia_reference": "efface.evals.metrics.membership:MembershipReference",
         "privleak": "efface.evals.metrics.membership:PrivLeak",
         "rel_diff_min_k": "efface.evals.metrics.membership:RelDiff",
+        "choice_accuracy": "efface.evals.metrics.choices:ChoiceAccuracy",
+        "choice_accuracy_permuted": "efface.evals.metrics.choices:ChoiceAccuracyPermuted",
+        "choice_letter_entropy": "efface.evals.metrics.choices:ChoiceLetterEntropy",
+        "choice_text_accuracy": "efface.evals.metrics.choices:ChoiceTextAccuracy",
+        "choice_text_accuracy_norm": "efface.evals.metrics.choices:ChoiceTextAccuracyNorm",
+        "choice_gap": "efface.evals.metrics.choices:ChoiceGap",
+        "choice_text_gap": "efface.evals.metrics.choices:ChoiceTextGap",
+        "choice_contrast": "efface.evals.metrics.choices:ChoiceContrast",
+        "choice_text_contrast": "efface.evals.metrics.choices:ChoiceTextContrast",
     },
     group="efface.metrics",
 )
 SUITES = Registry(
     "suite",
-    {"auto": "efface.evals.suites.auto:Auto", "tofu": "efface.evals.suites.tofu:Tofu"},
+    {
+        "auto": "efface.evals.suites.auto:Auto",
+        "tofu": "efface.evals.suites.tofu:Tofu",
+        "wmdp": "efface.evals.suites.wmdp:Wmdp",
+        "subjects": "efface.evals.suites.subjects:Subjects",
+    },
     group="efface.suites",
 )

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from efface.data.schema import Row
 from efface.evals.metrics.base import Variant
 from efface.results import Aim, Interval, Metric
-from efface.stats import bootstrap_mean
+from efface.stats import bootstrap_mean, bootstrap_replicates
 
-__all__ = ["broken_rows", "entity_interval", "not_available", "summarise"]
+__all__ = ["broken_rows", "difference_interval", "entity_interval", "not_available", "statistic_interval", "summarise"]
 
 _LISTED = 5
 
@@ -38,6 +39,46 @@ def entity_interval(values: Sequence[float], rows: Sequence[Row], *, seed: int) 
     if interval is not None and all(row.entity == row.id for row in rows):
         return replace(interval, method="bootstrap over rows (no entities given)")
     return interval
+
+
+def statistic_interval(
+    statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]], rows: Sequence[Row], *, seed: int
+) -> Interval | None:
+    """Return the bootstrap interval of any statistic of row weights (draws, n) -> (draws,), resampling entities."""
+    entities = [row.entity for row in rows]
+    return _percentiles(bootstrap_replicates(statistic, entities, seed=seed), len(set(entities)))
+
+
+def difference_interval(
+    first: Sequence[float], second: Sequence[float], rows: tuple[Sequence[Row], Sequence[Row]], *, seed: int
+) -> Interval | None:
+    """Return the interval of the mean of ``first`` less that of ``second``, two sets that share no entity.
+
+    Args:
+        first: One figure per row of the first set.
+        second: One per row of the second.
+        rows: The rows of both.
+        seed: Seed of the bootstrap.
+    """
+    sides = []
+    for number, (values, owners) in enumerate(zip((first, second), rows, strict=True)):
+        array = np.asarray(values, dtype=np.float64)
+
+        def mean(weights: NDArray[np.float64], array: NDArray[np.float64] = array) -> NDArray[np.float64]:
+            return np.asarray((weights @ array) / weights.sum(-1))
+
+        # Two seeds: the sets are drawn independently.
+        sides.append(bootstrap_replicates(mean, [row.entity for row in owners], seed=seed + number))
+    fewest = min(len({row.entity for row in owners}) for owners in rows)
+    return _percentiles(sides[0] - sides[1], fewest)
+
+
+def _percentiles(replicates: NDArray[np.float64], entities: int) -> Interval | None:
+    valid = replicates[np.isfinite(replicates)]
+    if not len(valid):
+        return None
+    low, high = np.quantile(valid, [0.025, 0.975])
+    return Interval(float(low), float(high), n_entities=entities)
 
 
 def summarise(

@@ -32,7 +32,7 @@ from efface.run.lineage import Lineage, keep_forgotten, read_lineage, require_co
 from efface.run.progress import Progress, within
 from efface.train.settings import StopSettings, TrainSettings
 from efface.train.unlearn import UnlearningJob
-from efface.world import BuildState, Recipe, build_models
+from efface.world import BuildState, Recipe, build_models, topic_sets
 
 __all__ = ["Plan", "make_job", "make_plan", "prepare_models"]
 
@@ -256,6 +256,9 @@ def _data(request: ForgetRequest, recipe: Recipe | None) -> SuiteData:
         return with_extra_sets(SuiteData(rows.forget, rows.retain, rows.holdout, refusals=refusal_pool()), request)
     world = recipe.load_world()
     extra = {name: rows for name, rows in world.sets.items() if name not in ("forget", "retain", "holdout")}
+    asked = () if isinstance(request.evaluate, str) else (choice.suite for choice in request.evaluate)
+    for suite in asked:
+        extra |= topic_sets(world, suite)
     sets = SuiteData(world.forget, world.retain, world.holdout, extra=extra, refusals=refusal_pool())
     if request.forget is not None:
         rows = request.data()

@@ -12,6 +12,7 @@ from efface.world.corpus import Person, RequestRows, World, load_world
 from efface.world.draws import draw_epoch
 from efface.world.export import export_world
 from efface.world.recipe import Recipe
+from efface.world.topics import topic_sets
 
 __all__ = [
     "BuildState",
@@ -30,4 +31,5 @@ __all__ = [
     "export_world",
     "load_world",
     "models_cache",
+    "topic_sets",
 ]
