@@ -6,14 +6,13 @@ import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from efface.errors import InputError
 from efface.evals.measure import Measured, measure
 from efface.evals.metrics.base import ALL_VARIANTS, Variant
-from efface.evals.suites.base import Plan, Suite
+from efface.evals.suites.base import Plan, Suite, make_suite
 from efface.evals.suites.data import SuiteData
-from efface.registry import SUITES
 from efface.results import Metric, Results
 
 if TYPE_CHECKING:
@@ -82,31 +81,45 @@ def evaluate_all(
     cache: str | Path | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Results]:
-    """Measure a model once for several suites; arguments as in :func:`evaluate`, results by suite name."""
+    """Measure a model once for several suites; arguments as in :func:`evaluate`, results by suite name.
+
+    A suite is given what ``data`` holds for all, and what it holds for this suite alone.
+    """
     if variant not in ALL_VARIANTS:
         raise InputError(f"There is no variant {variant!r}. Known: {', '.join(ALL_VARIANTS)}. Choose one of them.")
-    chosen = [suite if isinstance(suite, Suite) else cast("Suite", SUITES.get(suite)()) for suite in suites]
-    plans = [suite.plan(data, max_new_tokens=max_new_tokens) for suite in chosen]
-    measured = measure(
-        _encoded_as(model, variant),
-        (item for plan in plans for item in plan.score_items()),
-        (item for plan in plans for item in plan.generate_items()),
-        cache=cache,
-        progress=progress,
-    )
+    chosen = [make_suite(suite) for suite in suites]
+    plans = [suite.plan(data.of(suite.name), max_new_tokens=max_new_tokens) for suite in chosen]
     found = {}
-    for suite, plan in zip(chosen, plans, strict=True):
-        reference = (against or {}).get(suite.name) or next(iter((against or {}).values()), None)
-        found[suite.name] = _results(suite, plan, measured, variant=variant, seed=seed, against=reference, role=role)
-    return found
+    for encoding, group in _by_encoding(chosen, plans, variant).items():
+        measured = measure(
+            _encoded_as(model, *encoding),
+            (item for _, plan in group for item in plan.score_items()),
+            (item for _, plan in group for item in plan.generate_items()),
+            cache=cache,
+            progress=progress,
+        )
+        for suite, plan in group:
+            reference = (against or {}).get(suite.name) or next(iter((against or {}).values()), None)
+            found[suite.name] = _results(suite, plan, measured, variant=variant, seed=seed, against=reference, role=role)
+    return {suite.name: found[suite.name] for suite in chosen}
 
 
-def _encoded_as(model: Any, variant: Variant) -> Any:
+def _by_encoding(
+    suites: Sequence[Suite], plans: Sequence[Plan], variant: Variant
+) -> dict[tuple[Variant, int | None], list[tuple[Suite, Plan]]]:
+    """Gather the suites whose tokens are made alike: they share one measuring pass."""
+    groups: dict[tuple[Variant, int | None], list[tuple[Suite, Plan]]] = {}
+    for suite, plan in zip(suites, plans, strict=True):
+        groups.setdefault(suite.encodings.get(variant, (variant, None)), []).append((suite, plan))
+    return groups
+
+
+def _encoded_as(model: Any, variant: Variant, max_length: int | None) -> Any:
     """Return the model with the variant's way of making tokens, where it has one (remote and guarded models have not)."""
     switch = getattr(model, "with_variant", None)
-    if switch is None or variant == getattr(model, "variant", "strict"):
+    if switch is None or (variant == getattr(model, "variant", "strict") and max_length is None):
         return model
-    return switch(variant)
+    return switch(variant, max_length=max_length) if max_length is not None else switch(variant)
 
 
 def _results(
@@ -122,13 +135,13 @@ def _results(
         fingerprint=measured.fingerprint,
         examples=suite.examples(plan, measured),
         cost=cost,
-        notes=_notes(metrics, plan, variant),
+        notes=(*_notes(suite, metrics, plan, variant), *suite.notes(plan, measured)),
     )
 
 
-def _notes(metrics: dict[str, Metric], plan: Plan, variant: Variant) -> tuple[str, ...]:
+def _notes(suite: Suite, metrics: dict[str, Metric], plan: Plan, variant: Variant) -> tuple[str, ...]:
     notes = [f"Definitions: {variant}."]
-    missing = [key for key in ("retain", "holdout") if key not in plan.views]
+    missing = [key for key in ("retain", "holdout") if key in suite.sets and key not in plan.views]
     if missing:
         notes.append(f"Not given: {' and '.join(missing)} set; its figures are left out.")
     by_reason: dict[str, list[str]] = {}

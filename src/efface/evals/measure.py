@@ -58,6 +58,8 @@ class Measured:
         texts: Generation per item hash.
         counts: What the pass took.
         not_scored: Why there are no scores, where a model only generates; else empty.
+        tokenizer: The model's, where it shows one: for what is counted in tokens.
+        template: How the model puts questions, where it shows that.
     """
 
     fingerprint: str
@@ -65,6 +67,8 @@ class Measured:
     texts: Mapping[str, str] = field(default_factory=dict)
     counts: MeasureCounts = MeasureCounts()
     not_scored: str = ""
+    tokenizer: Any = None
+    template: Any = None
 
     def row(self, item: ScoreItem) -> TokenRow:
         """Return the row of an item of the pass."""
@@ -125,7 +129,15 @@ def measure(
         seconds_scoring=scored - started,
         seconds_generating=time.perf_counter() - scored,
     )
-    return Measured(model.fingerprint, scores | fresh_scores, texts | fresh_texts, counts, not_scored)
+    return Measured(
+        model.fingerprint,
+        scores | fresh_scores,
+        texts | fresh_texts,
+        counts,
+        not_scored,
+        tokenizer=getattr(model, "tokenizer", None),
+        template=getattr(model, "template", None),
+    )
 
 
 def _kept(found: dict[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,9 +23,12 @@ MIN_K_SHARES = (5, 10, 20, 30, 40, 50, 60)
 """Percentages of MUSE's min-k scores."""
 
 
-def verbatim_reference(tokenizer: Any, text: str, tokens: int) -> str:
-    """Return the beginning of ``text`` that verbatim memorisation is judged on: its first ``tokens`` tokens, BOS counted."""
-    ids = tokenizer(text)["input_ids"][:tokens]
+def verbatim_reference(tokenizer: Any, text: str, tokens: int, *, counts_bos: bool = True) -> str:
+    """Return the beginning of ``text`` that verbatim memorisation is judged on: its first ``tokens`` tokens.
+
+    ``counts_bos`` is MUSE's way, in which a tokenizer's BOS is one of them; without it a text of just so many tokens stays whole.
+    """
+    ids = tokenizer(text, add_special_tokens=counts_bos)["input_ids"][:tokens]
     return str(tokenizer.decode(ids, skip_special_tokens=True))
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import ClassVar
 
-from efface.evals.measure import Measured
-from efface.evals.metrics.base import Variant
-from efface.evals.suites.base import Plan, Suite
+from efface.evals.suites.base import Suite
+from efface.evals.suites.compare import forget_quality_metric, membership_metrics, utility_metric
+from efface.evals.suites.sets import STANDARD, Context, SetSpec
 from efface.results import Metric, Results
 
 __all__ = ["Auto"]
@@ -18,13 +19,15 @@ class Auto(Suite):
     name: ClassVar[str] = "auto"
     title: ClassVar[str] = "Whatever the rows allow"
     max_new_tokens: ClassVar[int] = 64
-    utilities: ClassVar[tuple[Literal["model_utility", "world_utility"], ...]] = ("model_utility", "world_utility")
+    sets: ClassVar[Mapping[str, SetSpec]] = STANDARD
+    takes_other_sets: ClassVar[bool] = True
 
-    def compute(self, plan: Plan, measured: Measured, *, variant: Variant, seed: int, against: Results | None) -> dict[str, Metric]:
-        """Return every figure by name; of the two utilities only those whose sets are there."""
-        metrics = super().compute(plan, measured, variant=variant, seed=seed, against=against)
-        needed = {"model_utility": {"retain", "real_authors", "world_facts"}, "world_utility": {"retain", "world_facts"}}
-        for name, keys in needed.items():
-            if not keys <= set(plan.views):
-                del metrics[name]
-        return metrics
+    def aggregate(self, metrics: Mapping[str, Metric], context: Context, against: Results | None) -> dict[str, Metric]:
+        """Return forget quality, membership, and of the two utilities those whose sets are there."""
+        found = {"forget_quality": forget_quality_metric(metrics, context, against)}
+        found |= membership_metrics(metrics, context, against)
+        if {"retain", "real_authors", "world_facts"} <= set(context.views):
+            found["model_utility"] = utility_metric("model_utility", metrics, context)
+        if {"retain", "world_facts"} <= set(context.views):
+            found["world_utility"] = utility_metric("world_utility", metrics, context)
+        return found

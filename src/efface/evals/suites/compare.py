@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -29,10 +30,18 @@ from efface.registry import METRICS
 from efface.results import Interval, Metric, Results
 from efface.stats import auc, auc_interval, bootstrap_replicates, ks_interval, tpr_at_fpr
 
-__all__ = ["ATTACKS", "forget_quality_metric", "membership_metrics", "utility_metric"]
+__all__ = [
+    "ATTACKS",
+    "NO_REFERENCE",
+    "attack_metric",
+    "forget_quality_metric",
+    "membership_metrics",
+    "relative_metric",
+    "utility_metric",
+]
 
 ATTACKS = ("mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_plus_plus")
-_NO_REFERENCE = "needs results of the retrained model on the same rows"
+NO_REFERENCE = "needs results of the retrained model on the same rows"
 _STATISTIC = "forget_log_truth_ratio"
 
 
@@ -97,7 +106,7 @@ def _missing_reference(ours: Metric, against: Results | None, name: str) -> str:
     if not ours.per_item:
         return ours.reason
     if against is None:
-        return _NO_REFERENCE
+        return NO_REFERENCE
     return "" if name in against.metrics else f"the retrained results hold no {name}: measure them with this suite"
 
 
@@ -126,34 +135,54 @@ def membership_metrics(metrics: Mapping[str, Metric], context: Context, against:
         return {name: not_available(name, METRICS.get(name).aim, context.variant, reason) for name in names}
     found: dict[str, Metric] = {}
     for name in ATTACKS:
-        found[name] = _attack(name, METRICS.get(name), _scores(name, "forget", context), _scores(name, "holdout", context), context)
+        found[name] = attack_metric(name, context)
     found["mia_reference"] = _reference_attack(metrics, context, against)
     rule: tuple[tuple[type[Definition], Callable[..., float | None]], ...] = ((PrivLeak, privleak), (RelDiff, rel_diff))
     for leak, formula in rule:
-        found[leak.name] = _relative(leak, formula, found["mia_min_k"], context, against)
+        found[leak.name] = relative_metric(leak, formula, found["mia_min_k"], context, against)
     return found
 
 
-def _scores(name: str, key: str, context: Context) -> list[float | None]:
-    rows = [context.measured.row(item) for item in context.views[key].answers]
-    return [attack_score(name, row, share=context.min_k, variant=context.variant) for row in rows]
+def attack_metric(attack: str, context: Context, *, name: str = "", sides: tuple[str, str] = ("forget", "holdout")) -> Metric:
+    """Return the AUC of a registered attack on the rows of two sets, of which the second holds what the model never saw.
+
+    Args:
+        attack: Registered name.
+        context: What was measured.
+        name: Name of the figure; default the attack's.
+        sides: Keys of the two sets.
+    """
+    found = [
+        [
+            attack_score(attack, context.measured.row(item), share=context.min_k, variant=context.variant)
+            for item in context.views[key].answers
+        ]
+        for key in sides
+    ]
+    return _attack(name or attack, METRICS.get(attack), found[0], found[1], context, sides)
 
 
 def _attack(
-    name: str, definition: type[Definition], forget: Sequence[float | None], holdout: Sequence[float | None], context: Context
+    name: str,
+    definition: type[Definition],
+    forget: Sequence[float | None],
+    holdout: Sequence[float | None],
+    context: Context,
+    keys: tuple[str, str] = ("forget", "holdout"),
 ) -> Metric:
-    rows = {key: context.views[key].rows for key in ("forget", "holdout")}
-    broken = broken_rows(forget, rows["forget"]) or broken_rows(holdout, rows["holdout"])
+    rows = [context.views[key].rows for key in keys]
+    broken = broken_rows(forget, rows[0]) or broken_rows(holdout, rows[1])
     if broken:
         return not_available(name, definition.aim, context.variant, broken)
     sides: list[list[float]] = []
     clusters: list[list[str]] = []
-    for values, key in ((forget, "forget"), (holdout, "holdout")):
-        kept: list[tuple[float, Row]] = [(v, row) for v, row in zip(values, rows[key], strict=True) if v is not None]
+    for values, side in zip((forget, holdout), rows, strict=True):
+        kept: list[tuple[float, Row]] = [(v, row) for v, row in zip(values, side, strict=True) if v is not None]
         sides.append([value for value, _ in kept])
         clusters.append([row.entity for _, row in kept])
     if not all(sides):
         return not_available(name, definition.aim, context.variant, "no row with a valid score on one side")
+    items = [item.hash for key in keys for item in context.views[key].answers]
     return Metric(
         name,
         auc(sides[0], sides[1]),
@@ -169,9 +198,10 @@ def _attack(
             "n_holdout": float(len(sides[1])),
             "mean_forget": float(np.mean(sides[0])),
             "mean_holdout": float(np.mean(sides[1])),
+            "items_sha256": hashlib.sha256("\n".join(items).encode()).hexdigest(),
         },
         per_item=tuple(forget),
-        item_ids=tuple(row.id for row in rows["forget"]),
+        item_ids=tuple(row.id for row in rows[0]),
     )
 
 
@@ -181,7 +211,7 @@ def _reference_attack(metrics: Mapping[str, Metric], context: Context, against: 
         ours = metrics[f"{key}_nll"]
         theirs = against.metrics.get(f"{key}_nll") if against is not None else None
         if theirs is None or not theirs.per_item:
-            return not_available("mia_reference", MembershipReference.aim, context.variant, _NO_REFERENCE)
+            return not_available("mia_reference", MembershipReference.aim, context.variant, NO_REFERENCE)
         if ours.item_ids != theirs.item_ids:
             raise InputError(
                 f"The results of the retrained model were made with other {key} rows. Two models are compared on the same "
@@ -192,22 +222,39 @@ def _reference_attack(metrics: Mapping[str, Metric], context: Context, against: 
     return _attack("mia_reference", MembershipReference, differences[0], differences[1], context)
 
 
-def _relative(
+def relative_metric(
     definition: type[Definition],
     formula: Callable[..., float | None],
     attack: Metric,
     context: Context,
     against: Results | None,
+    *,
+    name: str = "",
 ) -> Metric:
-    name, variant = definition.name, context.variant
+    """Return an attack's AUC relative to the retrained model's on the same rows.
+
+    Args:
+        definition: What is computed.
+        formula: Maps both AUCs to the figure; None where it has none.
+        attack: This model's attack; the retrained model's has the same name.
+        context: What was measured.
+        against: Results of the retrained model.
+        name: Name of the figure; default the definition's.
+
+    Raises:
+        InputError: When the retrained model was attacked on other rows.
+    """
+    name, variant = name or definition.name, context.variant
     if attack.value is None:
         return not_available(name, definition.aim, variant, attack.reason)
-    reference = against.value("mia_min_k") if against is not None else None
+    theirs = against.metrics.get(attack.name) if against is not None else None
+    if theirs is not None and against is not None and "items_sha256" in theirs.details:
+        _require_same(attack, theirs, against)
+    reference = None if theirs is None else theirs.value
     value = formula(attack.value, reference, variant=variant)
     if value is None:
-        return not_available(
-            name, definition.aim, variant, _NO_REFERENCE if reference is None else "the retrained model's AUC is 1"
-        )
+        reason = NO_REFERENCE if reference is None else "the retrained model's AUC is 1"
+        return not_available(name, definition.aim, variant, reason)
     interval = None
     if attack.interval is not None:
         ends = [formula(end, reference, variant=variant) for end in (attack.interval.low, attack.interval.high)]

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 from efface.data.items import GenerateItem, ScoreItem, TokenRow
 from efface.data.schema import Row, RowSet
 from efface.errors import InputError
 from efface.evals.measure import Measured
+from efface.evals.metrics.base import Variant
+from efface.evals.metrics.muse import verbatim_reference
 
-__all__ = ["TEXT_MAX_NEW_TOKENS", "TEXT_PREFIX_SHARE", "Part", "SetView", "SuiteData"]
+__all__ = ["AS_IT_IS", "TEXT_MAX_NEW_TOKENS", "TEXT_PREFIX_SHARE", "Asking", "Part", "SetView", "SuiteData"]
 
 TEXT_PREFIX_SHARE = 1 / 3
 """Share of a plain text's tokens that is given; the rest is measured."""
@@ -35,6 +37,7 @@ class SuiteData:
             ``unseen_frames_retain``, ``rewordings_*``, ``passages_*``, or a name of your own. A key that ends in ``_forget`` or
             ``_holdout`` is judged like that set. ``retain_perturbed`` is what TOFU measures in place of the whole retain set.
         refusals: Sentences that count as refusals beside the built-in patterns; the answers of ``extra["refusals"]`` are added.
+        own: Suite name -> sets that only this suite sees, by key; they win over ``extra``.
     """
 
     forget: RowSet
@@ -42,6 +45,11 @@ class SuiteData:
     holdout: RowSet | None = None
     extra: Mapping[str, RowSet] = field(default_factory=dict)
     refusals: tuple[str, ...] = ()
+    own: Mapping[str, Mapping[str, RowSet]] = field(default_factory=dict)
+
+    def of(self, suite: str) -> SuiteData:
+        """Return the sets as ``suite`` sees them: its own beside those of all."""
+        return replace(self, extra={**self.extra, **self.own.get(suite, {})}, own={})
 
     @property
     def sets(self) -> dict[str, RowSet]:
@@ -66,6 +74,30 @@ class SuiteData:
                 raise InputError(f"{key!r} cannot name a set. Names are lower snake case. Rename it.")
 
 
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """How the rows of a set are put to the model.
+
+    Attributes:
+        form: "auto" (a question through the model's template, a plain text from its prefix on), or "completion" (the question is
+            the beginning of a text, as it stands, and the answer goes on from it).
+        max_new_tokens: Longest generation; None takes the suite's.
+        stop: Strings at whose first occurrence a generation is cut.
+        shots: Key of the set whose rows stand as examples before each question; such a set is not measured itself.
+        prefix_share: Share of a plain text's tokens that is given; the rest is measured.
+    """
+
+    form: Literal["auto", "completion"] = "auto"
+    max_new_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    shots: str = ""
+    prefix_share: float = TEXT_PREFIX_SHARE
+
+
+AS_IT_IS = Asking()
+"""A question through the model's template; a plain text from its first third on."""
+
+
 class SetView:
     """One set as items, made on first use.
 
@@ -73,12 +105,24 @@ class SetView:
         key: Name of the set.
         rows: Its rows.
         max_new_tokens: Longest answer that is generated.
+        asking: How the rows are put to the model.
+        shots: (question, answer) pairs before each question.
     """
 
-    def __init__(self, key: str, rows: RowSet, *, max_new_tokens: int) -> None:
+    def __init__(
+        self,
+        key: str,
+        rows: RowSet,
+        *,
+        max_new_tokens: int,
+        asking: Asking | None = None,
+        shots: tuple[tuple[str, str], ...] = (),
+    ) -> None:
         self.key = key
         self.rows = rows.rows
-        self.max_new_tokens = max_new_tokens
+        self.asking = asking or AS_IT_IS
+        self.max_new_tokens = self.asking.max_new_tokens or max_new_tokens
+        self.shots = shots
 
     @cached_property
     def answers(self) -> list[ScoreItem]:
@@ -119,12 +163,15 @@ class SetView:
         if "paraphrased_questions" in parts:
             yield from (item for item in self.paraphrased_questions if item is not None)
 
-    def reference(self, row: Row, index: int, measured: Measured) -> str:
+    def reference(self, row: Row, index: int, measured: Measured, variant: Variant = "strict") -> str:
         """Return what a generation is compared with: the answer, of a plain text what follows the prefix.
 
-        A text whose remainder is longer than what may be generated is cut in proportion, at a blank, so that a perfect recitation
-        scores 1.
+        What is longer than may be generated is cut, so that a perfect recitation scores 1: a plain text in proportion, at a blank;
+        the rest of a completion after exactly so many tokens, where the model shows its tokenizer. Of completions,
+        ``openunlearning`` cuts nothing, and ``original`` counts BOS as one of the tokens.
         """
+        if self.asking.form == "completion" and not row.is_text:
+            return _first_tokens(row.answer or "", self.max_new_tokens, measured.tokenizer, variant)
         if not row.is_text:
             return row.answer or ""
         scored = measured.scores.get(self.answers[index].hash)
@@ -132,16 +179,36 @@ class SetView:
 
     def _score(self, row: Row, answer: str) -> ScoreItem:
         if row.text is not None:
-            return ScoreItem(row.id, row.text, form="text", prefix_share=TEXT_PREFIX_SHARE)
+            return ScoreItem(row.id, row.text, form="text", prefix_share=self.asking.prefix_share)
+        if self.asking.form == "completion":
+            return ScoreItem(row.id, _joined(row.question or "", answer), question=row.question or "", form="completion")
         history = row.messages[:-1] if row.messages else ()
-        return ScoreItem(row.id, answer, question=row.question or "", messages=history)
+        return ScoreItem(row.id, answer, question=row.question or "", shots=self.shots, messages=history)
 
     def _generate(self, row: Row) -> GenerateItem:
+        stop = self.asking.stop
         if row.text is not None:
             longest = max(self.max_new_tokens, TEXT_MAX_NEW_TOKENS)
-            return GenerateItem(row.id, row.text, form="text", prefix_share=TEXT_PREFIX_SHARE, max_new_tokens=longest)
+            return GenerateItem(
+                row.id, row.text, form="text", prefix_share=self.asking.prefix_share, max_new_tokens=longest, stop=stop
+            )
+        question, longest = row.question or "", self.max_new_tokens
+        if self.asking.form == "completion":
+            return GenerateItem(row.id, question, form="completion", max_new_tokens=longest, stop=stop)
         history = row.messages[:-1] if row.messages else ()
-        return GenerateItem(row.id, row.question or "", max_new_tokens=self.max_new_tokens, messages=history)
+        return GenerateItem(row.id, question, max_new_tokens=longest, stop=stop, shots=self.shots, messages=history)
+
+
+def _joined(beginning: str, rest: str) -> str:
+    """Return ``rest`` with the blank that joins it to a beginning that ends in none."""
+    is_apart = not beginning or beginning[-1:].isspace() or rest[:1].isspace()
+    return rest if is_apart else f" {rest}"
+
+
+def _first_tokens(text: str, tokens: int, tokenizer: Any, variant: Variant) -> str:
+    if tokenizer is None or variant == "openunlearning":
+        return text
+    return verbatim_reference(tokenizer, text, tokens, counts_bos=variant == "original")
 
 
 def _within(row: TokenRow, tokens: int) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -15,12 +15,12 @@ from efface.evals.metrics.answers import chance_level, rouge_scores
 from efface.evals.metrics.base import Definition, OptionMetric, TextMetric, TokenMetric, Truth, Variant
 from efface.evals.metrics.membership import MIN_K
 from efface.evals.metrics.tokens import Probability
-from efface.evals.suites.data import Part, SetView, SuiteData
+from efface.evals.suites.data import AS_IT_IS, Asking, Part, SetView, SuiteData
 from efface.evals.summary import not_available, summarise
 from efface.registry import METRICS
 from efface.results import Aim, Metric
 
-__all__ = ["Context", "SetSpec", "own_metrics", "set_metrics", "spec_of"]
+__all__ = ["EVERYTHING", "HOLDOUT", "OPTIONS", "STANDARD", "Context", "SetSpec", "own_metrics", "set_metrics", "spec_of"]
 
 Floats = list[float | None]
 
@@ -55,12 +55,29 @@ class SetSpec:
         metrics: Figures, in the order shown.
         role: Whether the set is judged like the forget set, the holdout set, or like what must not change.
         wanted: Aims that differ from the rule of ``role``.
+        asking: How the rows are put to the model.
+        label: What the figures' names start with; empty is the set's key.
+        is_required: Whether the figures are listed as not available when the set is missing; else they are left out.
+        is_open: Whether registered metrics of other packages are measured here as well.
     """
 
     parts: tuple[Part, ...]
     metrics: tuple[str, ...]
     role: Literal["forget", "holdout", "kept"] = "kept"
     wanted: tuple[tuple[str, Aim], ...] = ()
+    asking: Asking = AS_IT_IS
+    label: str = ""
+    is_required: bool = False
+    is_open: bool = False
+
+    def figure(self, key: str, metric: str) -> str:
+        """Return the full name of a metric on the set called ``key``."""
+        return f"{self.label or key}_{metric}"
+
+    @property
+    def required(self) -> SetSpec:
+        """The same, listed as not available when the set is missing."""
+        return replace(self, is_required=True)
 
     def aim(self, metric: str, definition: type[Definition]) -> Aim:
         """Return which way is better for a metric on this set."""
@@ -72,52 +89,49 @@ class SetSpec:
         return definition.aim if self.role == "forget" else definition.aim_elsewhere
 
 
-_ALL: tuple[Part, ...] = ("answers", "paraphrased", "perturbed", "paraphrased_questions", "generations")
 _RATIOS = ("truth_ratio", "truth_ratio_knowledge", "log_truth_ratio")
 _WRITTEN = ("rouge", "paraphrased_rouge", "fact_accuracy", "refusal_rate", "word_entropy")
 _FORMS = ("paraphrased_probability", "perturbed_probability", "paraphrased_question_probability")
-_SPECS: dict[str, SetSpec] = {
-    "forget": SetSpec(
-        _ALL, ("nll", "probability", *_FORMS, *_RATIOS, "extraction_strength", "exact_memorization", *_WRITTEN), "forget"
-    ),
-    "retain": SetSpec(_ALL, ("nll", "probability", *_FORMS, *_RATIOS, "extraction_strength", "exact_memorization", *_WRITTEN)),
-    "holdout": SetSpec(("answers", "generations"), ("nll", "probability", "fact_accuracy", "refusal_rate"), "holdout"),
-    "real_authors": SetSpec(
-        ("answers", "perturbed", "generations"),
-        (
-            "nll",
-            "probability",
-            "probability_w_options",
-            "perturbed_probability",
-            "truth_ratio",
-            "rouge",
-            "fact_accuracy",
-            "refusal_rate",
-        ),
-    ),
+_OPTIONS = ("probability_w_options", "perturbed_probability", "truth_ratio")
+
+EVERYTHING = SetSpec(
+    ("answers", "paraphrased", "perturbed", "paraphrased_questions", "generations"),
+    ("nll", "probability", *_FORMS, *_RATIOS, "extraction_strength", "exact_memorization", *_WRITTEN),
+    is_open=True,
+)
+"""Every item-level figure the rows allow."""
+OPTIONS = SetSpec(
+    ("answers", "perturbed", "generations"), ("nll", "probability", *_OPTIONS, "rouge", "fact_accuracy", "refusal_rate")
+)
+"""Rows with wrong answers, of which nothing is to change."""
+HOLDOUT = SetSpec(("answers", "generations"), ("nll", "probability", "fact_accuracy", "refusal_rate"), "holdout")
+STANDARD: Mapping[str, SetSpec] = {
+    "forget": replace(EVERYTHING, role="forget"),
+    "retain": EVERYTHING,
+    "holdout": HOLDOUT,
+    "real_authors": OPTIONS,
+    "world_facts": OPTIONS,
     "refusals": SetSpec(("generations",), ("refusal_rate",), wanted=(("refusal_rate", "higher"),)),
     "context": SetSpec(("generations",), ("fact_accuracy", "refusal_rate")),
 }
-_SPECS["world_facts"] = _SPECS["real_authors"]
-_WORDING: tuple[str, ...] = ("fact_accuracy", "rouge", "refusal_rate")
-_PASSAGE: tuple[str, ...] = ("nll", "rouge", "extraction_strength", "exact_memorization")
-_OTHER: tuple[str, ...] = ("nll", "probability", "rouge", "fact_accuracy", "refusal_rate")
+"""The sets that have a meaning of their own in most suites."""
+_WORDING = SetSpec(("generations",), ("fact_accuracy", "rouge", "refusal_rate"))
+_PASSAGE = SetSpec(("answers", "generations"), ("nll", "rouge", "extraction_strength", "exact_memorization"))
+_OTHER = SetSpec(("answers", "generations"), ("nll", "probability", "rouge", "fact_accuracy", "refusal_rate"))
 
 
 def spec_of(key: str) -> SetSpec:
-    """Return what is measured of the set called ``key``; an unknown one gets the figures any row allows."""
-    if key in _SPECS:
-        return _SPECS[key]
-    role: Literal["forget", "holdout", "kept"] = "kept"
-    if key.endswith("_forget"):
-        role = "forget"
-    elif key.endswith("_holdout"):
-        role = "holdout"
+    """Return what is measured of the set called ``key`` by its name; an unknown one gets the figures any row allows."""
+    if key in STANDARD:
+        return STANDARD[key]
+    found = _OTHER
     if key.startswith(("unseen_frames", "rewordings")):
-        return SetSpec(("generations",), _WORDING, role)
-    if key.startswith("passages"):
-        return SetSpec(("answers", "generations"), _PASSAGE, role)
-    return SetSpec(("answers", "generations"), _OTHER, role)
+        found = _WORDING
+    elif key.startswith("passages"):
+        found = _PASSAGE
+    if key.endswith("_forget"):
+        return replace(found, role="forget")
+    return replace(found, role="holdout") if key.endswith("_holdout") else found
 
 
 def own_metrics() -> list[str]:
@@ -130,25 +144,41 @@ def own_metrics() -> list[str]:
     ]
 
 
-def set_metrics(key: str, context: Context) -> dict[str, Metric]:
-    """Compute every figure of one set, named ``<set>_<metric>``."""
-    spec = spec_of(key)
-    names = [*spec.metrics, *(own_metrics() if key in {"forget", "retain"} else ())]
-    return {f"{key}_{name}": _one(key, name, spec, context) for name in names}
+def set_metrics(key: str, spec: SetSpec, context: Context) -> dict[str, Metric]:
+    """Compute every figure of one set, named ``<set>_<metric>``; what a missing set would have given is not available."""
+    if key not in context.views:
+        return {
+            spec.figure(key, name): not_available(
+                spec.figure(key, name), spec.aim(name, _definition(name, spec)), context.variant, f"no {key} set was given"
+            )
+            for name in spec.metrics
+        }
+    names = [*spec.metrics, *(own_metrics() if spec.is_open else ())]
+    return {spec.figure(key, name): _one(key, name, spec, context) for name in names}
+
+
+def _definition(name: str, spec: SetSpec) -> type[Definition]:
+    """Return the registered metric behind a figure of a set."""
+    if name in _SPECIAL:
+        name = "rouge" if name == "paraphrased_rouge" else "probability"
+    registered = "truth_preference" if name == "truth_ratio" and spec.role != "forget" else name
+    found: type[Definition] = METRICS.get(registered)
+    return found
 
 
 def _one(key: str, name: str, spec: SetSpec, context: Context) -> Metric:
     maker = _SPECIAL.get(name)
     if maker is not None:
         return maker(key, name, spec, context)
-    registered = "truth_preference" if name == "truth_ratio" and spec.role != "forget" else name
-    definition = METRICS.get(registered)
+    definition = _definition(name, spec)
     if issubclass(definition, TextMetric):
         return _text_metric(key, name, definition, spec, context)
     if context.measured.not_scored:
-        return not_available(f"{key}_{name}", spec.aim(name, definition), context.variant, context.measured.not_scored)
+        return not_available(spec.figure(key, name), spec.aim(name, definition), context.variant, context.measured.not_scored)
     if issubclass(definition, OptionMetric):
         return _option_metric(key, name, definition, spec, context)
+    if not issubclass(definition, TokenMetric):
+        raise TypeError(f"{name} is no figure of single rows. A set lists token, option and text metrics. Put it into aggregate().")
     return _token_metric(key, name, definition, context.views[key].answers, spec, context)
 
 
@@ -164,7 +194,8 @@ def _token_metric(
     values: Floats = [
         None if item is None else definition.item(context.measured.row(item), variant=context.variant) for item in items
     ]
-    return _summary(key, name, values, spec.aim(definition.name, definition), context, missing or "no answer token")
+    aim = spec.aim(definition.name, definition)
+    return _summary(spec.figure(key, name), key, values, aim, context, missing or "no answer token")
 
 
 def _option_metric(key: str, name: str, definition: type[OptionMetric], spec: SetSpec, context: Context) -> Metric:
@@ -172,7 +203,7 @@ def _option_metric(key: str, name: str, definition: type[OptionMetric], spec: Se
     against_options = name == "probability_w_options"
     values: Floats = []
     used: list[str] = []
-    for answer, paraphrase, wrong in zip(view.answers, _paraphrases(key, view, against_options), view.perturbed, strict=True):
+    for answer, paraphrase, wrong in zip(view.answers, _paraphrases(spec, view, against_options), view.perturbed, strict=True):
         if not wrong:
             values.append(None)
             continue
@@ -180,8 +211,8 @@ def _option_metric(key: str, name: str, definition: type[OptionMetric], spec: Se
         used += [correct.hash, *(item.hash for item in wrong)]
         values.append(definition.item(measured.row(correct), [measured.row(item) for item in wrong], variant=context.variant))
     metric = _summary(
+        spec.figure(key, name),
         key,
-        name,
         values,
         spec.aim(name, definition),
         context,
@@ -192,8 +223,8 @@ def _option_metric(key: str, name: str, definition: type[OptionMetric], spec: Se
     return _as_median(metric) if name == "log_truth_ratio" else metric
 
 
-def _paraphrases(key: str, view: SetView, against_options: bool) -> Sequence[ScoreItem | None]:
-    if against_options or "paraphrased" not in spec_of(key).parts:
+def _paraphrases(spec: SetSpec, view: SetView, against_options: bool) -> Sequence[ScoreItem | None]:
+    if against_options or "paraphrased" not in spec.parts:
         return [None] * len(view.rows)
     return view.paraphrased
 
@@ -221,7 +252,7 @@ def _text_metric(key: str, name: str, definition: type[TextMetric], spec: SetSpe
     pool = context.data.refusal_pool
     values: Floats = []
     for index, row in enumerate(view.rows):
-        truth = Truth(view.reference(row, index, measured), row.value, row.value_aliases, pool)
+        truth = Truth(view.reference(row, index, measured, context.variant), row.value, row.value_aliases, pool)
         values.append(definition.item(measured.text(view.generations[index]), truth, variant=context.variant))
     details: dict[str, float | str | None] = {}
     missing = ""
@@ -234,12 +265,14 @@ def _text_metric(key: str, name: str, definition: type[TextMetric], spec: SetSpe
         missing = "no value in the row"
         if chance is not None:
             details = {"chance": chance.level, "chance_basis": chance.basis}
-    return _summary(key, name, values, spec.aim(name, definition), context, missing, details)
+    return _summary(spec.figure(key, name), key, values, spec.aim(name, definition), context, missing, details)
 
 
 def _rouge_details(view: SetView, context: Context) -> dict[str, float | str | None]:
     found = [
-        rouge_scores(context.measured.text(item), view.reference(row, index, context.measured), variant=context.variant)
+        rouge_scores(
+            context.measured.text(item), view.reference(row, index, context.measured, context.variant), variant=context.variant
+        )
         for index, (row, item) in enumerate(zip(view.rows, view.generations, strict=True))
     ]
     scores = [entry for entry in found if entry is not None]
@@ -251,9 +284,8 @@ def _rouge_details(view: SetView, context: Context) -> dict[str, float | str | N
 def _form_probability(part: Literal["paraphrased", "paraphrased_questions"], missing: str) -> Callable[..., Metric]:
     def make(key: str, name: str, spec: SetSpec, context: Context) -> Metric:
         if context.measured.not_scored:
-            return not_available(
-                f"{key}_{name}", spec.aim("probability", Probability), context.variant, context.measured.not_scored
-            )
+            aim = spec.aim("probability", Probability)
+            return not_available(spec.figure(key, name), aim, context.variant, context.measured.not_scored)
         return _token_metric(key, name, Probability, getattr(context.views[key], part), spec, context, missing)
 
     return make
@@ -262,7 +294,7 @@ def _form_probability(part: Literal["paraphrased", "paraphrased_questions"], mis
 def _perturbed_probability(key: str, name: str, spec: SetSpec, context: Context) -> Metric:
     aim: Aim = "reference"
     if context.measured.not_scored:
-        return not_available(f"{key}_{name}", aim, context.variant, context.measured.not_scored)
+        return not_available(spec.figure(key, name), aim, context.variant, context.measured.not_scored)
 
     def mean(rows: Sequence[TokenRow]) -> float | None:
         found = [Probability.item(row, variant=context.variant) for row in rows]
@@ -270,7 +302,7 @@ def _perturbed_probability(key: str, name: str, spec: SetSpec, context: Context)
         return float(np.mean(valid)) if valid else None
 
     values = [mean([context.measured.row(item) for item in items]) for items in context.views[key].perturbed]
-    return _summary(key, name, values, aim, context, "no wrong answers (perturbed_answer) in the row")
+    return _summary(spec.figure(key, name), key, values, aim, context, "no wrong answers (perturbed_answer) in the row")
 
 
 def _paraphrased_rouge(key: str, name: str, spec: SetSpec, context: Context) -> Metric:
@@ -281,7 +313,8 @@ def _paraphrased_rouge(key: str, name: str, spec: SetSpec, context: Context) -> 
         if row.paraphrased_answer:
             scores = rouge_scores(context.measured.text(item), row.paraphrased_answer, variant=context.variant)
         values.append(None if scores is None else scores.rougeL_recall)
-    return _summary(key, name, values, spec.aim("rouge", METRICS.get("rouge")), context, "no paraphrased_answer in the row")
+    aim = spec.aim("rouge", METRICS.get("rouge"))
+    return _summary(spec.figure(key, name), key, values, aim, context, "no paraphrased_answer in the row")
 
 
 _SPECIAL: dict[str, Callable[..., Metric]] = {
@@ -293,8 +326,8 @@ _SPECIAL: dict[str, Callable[..., Metric]] = {
 
 
 def _summary(
+    figure: str,
     key: str,
-    name: str,
     values: Floats,
     aim: Aim,
     context: Context,
@@ -302,7 +335,7 @@ def _summary(
     details: dict[str, float | str | None] | None = None,
 ) -> Metric:
     return summarise(
-        f"{key}_{name}",
+        figure,
         values,
         context.views[key].rows,
         aim=aim,

@@ -6,9 +6,13 @@ suite is given are the rows it measures: TOFU's own code takes the first 300, Op
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import ClassVar
 
 from efface.evals.suites.base import Suite
+from efface.evals.suites.compare import forget_quality_metric, membership_metrics, utility_metric
+from efface.evals.suites.sets import STANDARD, Context, SetSpec
+from efface.results import Metric, Results
 
 __all__ = ["Tofu"]
 
@@ -19,5 +23,17 @@ class Tofu(Suite):
     name: ClassVar[str] = "tofu"
     title: ClassVar[str] = "TOFU: fictional authors, with OpenUnlearning's memorisation and membership metrics"
     max_new_tokens: ClassVar[int] = 200
-    required: ClassVar[tuple[str, ...]] = ("retain", "real_authors", "world_facts")
-    utilities: ClassVar[tuple[Literal["model_utility", "world_utility"], ...]] = ("model_utility", "world_utility")
+    sets: ClassVar[Mapping[str, SetSpec]] = {
+        **STANDARD,
+        **{key: STANDARD[key].required for key in ("retain", "real_authors", "world_facts")},
+    }
+    takes_other_sets: ClassVar[bool] = True
+
+    def aggregate(self, metrics: Mapping[str, Metric], context: Context, against: Results | None) -> dict[str, Metric]:
+        """Return forget quality, the membership figures and both utilities."""
+        return {
+            "forget_quality": forget_quality_metric(metrics, context, against),
+            **membership_metrics(metrics, context, against),
+            "model_utility": utility_metric("model_utility", metrics, context),
+            "world_utility": utility_metric("world_utility", metrics, context),
+        }
