@@ -32,7 +32,7 @@ from efface.run.lineage import Lineage, keep_forgotten, read_lineage, require_co
 from efface.run.progress import Progress, within
 from efface.train.settings import StopSettings, TrainSettings
 from efface.train.unlearn import UnlearningJob
-from efface.world import BuildState, Recipe, build_models, topic_sets
+from efface.world import BuildState, Recipe, World, build_models, topic_sets
 
 __all__ = ["Plan", "make_job", "make_plan", "prepare_models"]
 
@@ -256,14 +256,21 @@ def _data(request: ForgetRequest, recipe: Recipe | None) -> SuiteData:
         return with_extra_sets(SuiteData(rows.forget, rows.retain, rows.holdout, refusals=refusal_pool()), request)
     world = recipe.load_world()
     extra = {name: rows for name, rows in world.sets.items() if name not in ("forget", "retain", "holdout")}
-    asked = () if isinstance(request.evaluate, str) else (choice.suite for choice in request.evaluate)
-    for suite in asked:
-        extra |= topic_sets(world, suite)
-    sets = SuiteData(world.forget, world.retain, world.holdout, extra=extra, refusals=refusal_pool())
+    own = _topic_sets(request, world)
+    sets = SuiteData(world.forget, world.retain, world.holdout, extra=extra, refusals=refusal_pool(), own=own)
     if request.forget is not None:
         rows = request.data()
         sets = replace(sets, forget=rows.forget, retain=rows.retain or sets.retain, holdout=rows.holdout or sets.holdout)
     return with_extra_sets(sets, request)
+
+
+def _topic_sets(request: ForgetRequest, world: World) -> dict[str, dict[str, RowSet]]:
+    """Return what the world offers the multiple-choice suites; a set the request names itself is the request's."""
+    asked = () if isinstance(request.evaluate, str) else request.evaluate
+    return {
+        choice.suite: {key: rows for key, rows in topic_sets(world, choice.suite).items() if key not in choice.data}
+        for choice in asked
+    }
 
 
 def _own_retain(request: ForgetRequest, data: SuiteData) -> RowSet | None:

@@ -38,7 +38,17 @@ from efface.evals.suites.base import Plan
 from efface.evals.summary import not_available, statistic_interval, summarise
 from efface.results import Aim, Example, Metric
 
-__all__ = ["ChoicePlan", "ChoiceView", "Scoring", "absent_metrics", "choice_examples", "choice_metrics", "lettered", "set_metric"]
+__all__ = [
+    "ChoicePlan",
+    "ChoiceView",
+    "Scoring",
+    "absent_metrics",
+    "choice_examples",
+    "choice_metrics",
+    "choice_notes",
+    "lettered",
+    "set_metric",
+]
 
 Judged = Literal["forget", "kept"]
 Floats = list[float | None]
@@ -258,6 +268,16 @@ def absent_metrics(key: str, judged: Judged, variant: Variant) -> dict[str, Metr
         )
         for name, definition in names.items()
     }
+
+
+def choice_notes(plan: ChoicePlan) -> tuple[str, ...]:
+    """Return how the questions were asked, and that letters alone are no proof."""
+    shots = sorted({view.shots for view in plan.asked.values()})
+    examples = "without examples" if shots == [0] else f"with up to {shots[-1]} examples (k-shot)"
+    return (
+        f"Multiple-choice questions were asked {examples}, as a raw text without a chat template.",
+        "Multiple choice can show forgetting that open answers do not, and knowledge that open answers no longer show: read both.",
+    )
 
 
 def choice_examples(plan: ChoicePlan, measured: Measured) -> tuple[Example, ...]:

@@ -23,7 +23,15 @@ from efface.evals.metrics.choices import (
     ChoiceTextGap,
 )
 from efface.evals.suites.base import Plan, Suite
-from efface.evals.suites.choices import ChoicePlan, ChoiceView, Scoring, absent_metrics, choice_examples, choice_metrics
+from efface.evals.suites.choices import (
+    ChoicePlan,
+    ChoiceView,
+    Scoring,
+    absent_metrics,
+    choice_examples,
+    choice_metrics,
+    choice_notes,
+)
 from efface.evals.suites.data import SuiteData
 from efface.evals.summary import difference_interval, not_available, summarise
 from efface.results import Example, Metric, Results
@@ -106,6 +114,10 @@ class Subjects(Suite):
                 name = f"forget_minus_{other.removeprefix('subjects_')}_{contrast.name}"
                 metrics[name] = _contrast(name, contrast, accuracy, metrics, (asked[_FORGET], asked.get(other)), scoring)
         return metrics
+
+    def notes(self, plan: Plan, measured: Measured) -> tuple[str, ...]:
+        """Return how the questions were asked."""
+        return choice_notes(plan) if isinstance(plan, ChoicePlan) else ()
 
     def examples(self, plan: Plan, measured: Measured) -> tuple[Example, ...]:
         """Return a few open answers to the questions on the forget subjects."""

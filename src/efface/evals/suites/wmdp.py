@@ -26,6 +26,7 @@ from efface.evals.suites.choices import (
     absent_metrics,
     choice_examples,
     choice_metrics,
+    choice_notes,
     set_metric,
 )
 from efface.evals.suites.data import SuiteData
@@ -93,6 +94,10 @@ class Wmdp(Suite):
         for key in published:
             metrics |= absent_metrics(key, "forget", variant)
         return metrics if "mmlu" in asked else metrics | absent_metrics("mmlu", "kept", variant)
+
+    def notes(self, plan: Plan, measured: Measured) -> tuple[str, ...]:
+        """Return how the questions were asked."""
+        return choice_notes(plan) if isinstance(plan, ChoicePlan) else ()
 
     def examples(self, plan: Plan, measured: Measured) -> tuple[Example, ...]:
         """Return a few open answers to the questions that must go."""
