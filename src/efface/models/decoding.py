@@ -44,7 +44,7 @@ class DecodingRow:
 
 
 @dataclass(frozen=True, slots=True)
-class _Cache:
+class Cache:
     """A model's cache and the argument it is handed back as (state-space models have their own)."""
 
     name: str
@@ -54,7 +54,7 @@ class _Cache:
 @dataclass
 class _State:
     rows: list[DecodingRow]
-    cache: _Cache
+    cache: Cache
     mask: Tensor
     next_tokens: Tensor
 
@@ -92,15 +92,15 @@ def greedy_decode(
     live = [row for row in rows if row.max_new_tokens > 0]
     if not live:
         return
-    input_ids, mask = _left_pad([row.prompt for row in live], pad_id, device)
+    input_ids, mask = left_pad([row.prompt for row in live], pad_id, device)
     real = int(mask.sum())
     for token in hidden_ids:
         mask = mask & (input_ids != token)
     if on_forward:
         on_forward(real, input_ids.numel())
     with generation_context([input_ids.shape[1] - 1] * len(live)):
-        output = model(**_inputs(_accepted_inputs(model), input_ids, mask, position_ids(mask), None))
-        cache = _cache(output)
+        output = model(**model_inputs(accepted_inputs(model), input_ids, mask, position_ids(mask), None))
+        cache = cache_of(output)
         if cache is not None:
             state = _State(live, cache, mask, pick(live, output.logits[:, -1]))
             _decode_with_cache(model, state, eos=eos, hidden_ids=hidden_ids, on_forward=on_forward, pick=pick)
@@ -118,7 +118,7 @@ def _decode_with_cache(
     pick: Callable[[Sequence[DecodingRow], Tensor], Tensor],
 ) -> None:
     """Feed the last tokens only; rows that are done leave the batch."""
-    accepted = _accepted_inputs(model)
+    accepted = accepted_inputs(model)
     while True:
         tokens = state.next_tokens.tolist()
         going = [i for i, (row, token) in enumerate(zip(state.rows, tokens, strict=True)) if not row.take(token, eos)]
@@ -133,8 +133,8 @@ def _decode_with_cache(
         state.mask = torch.cat([state.mask, visible.to(state.mask.dtype)], dim=1)
         if on_forward:
             on_forward(len(state.rows), len(state.rows))
-        output = model(**_inputs(accepted, step, state.mask, position_ids(state.mask)[:, -1:], state.cache))
-        state.cache = _cache(output) or state.cache
+        output = model(**model_inputs(accepted, step, state.mask, position_ids(state.mask)[:, -1:], state.cache))
+        state.cache = cache_of(output) or state.cache
         state.next_tokens = pick(state.rows, output.logits[:, -1])
 
 
@@ -180,7 +180,7 @@ def tolerates_left_padding(model: Any, *, vocab_size: int) -> bool:
     device = next(model.parameters()).device
     ids = torch.arange(8, device=device)[None] * 7 % max(vocab_size - 1, 1) + 1
     ids = ids.clamp(max=vocab_size - 1)
-    accepted = _accepted_inputs(model)
+    accepted = accepted_inputs(model)
     padded = torch.cat([ids[:, :1].expand(1, 5), ids], dim=1)
     mask = torch.ones_like(padded)
     mask[:, :5] = 0
@@ -196,17 +196,17 @@ def tolerates_left_padding(model: Any, *, vocab_size: int) -> bool:
 def _two_steps(model: Any, accepted: frozenset[str], ids: Tensor, mask: Tensor) -> Tensor:
     """Return the next-token logits after ``ids`` and, through the cache, after one more token: (2, V)."""
     with generation_context([ids.shape[1] - 1]):
-        output = model(**_inputs(accepted, ids, mask, position_ids(mask), None))
+        output = model(**model_inputs(accepted, ids, mask, position_ids(mask), None))
         logits = [output.logits[0, -1].float()]
-        cache = _cache(output)
+        cache = cache_of(output)
         if cache is not None:
             longer = torch.cat([mask, mask[:, -1:]], dim=1)
-            output = model(**_inputs(accepted, ids[:, -1:], longer, position_ids(longer)[:, -1:], cache))
+            output = model(**model_inputs(accepted, ids[:, -1:], longer, position_ids(longer)[:, -1:], cache))
             logits.append(output.logits[0, -1].float())
     return torch.stack(logits)
 
 
-def _accepted_inputs(model: Any) -> frozenset[str]:
+def accepted_inputs(model: Any) -> frozenset[str]:
     parameters = inspect.signature(unwrap(model).forward).parameters
     names = set(parameters)
     if accepts_logits_to_keep(model):
@@ -214,7 +214,7 @@ def _accepted_inputs(model: Any) -> frozenset[str]:
     return frozenset(names)
 
 
-def _inputs(accepted: frozenset[str], ids: Tensor, mask: Tensor, positions: Tensor, cache: _Cache | None) -> dict[str, Any]:
+def model_inputs(accepted: frozenset[str], ids: Tensor, mask: Tensor, positions: Tensor, cache: Cache | None) -> dict[str, Any]:
     inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "use_cache": True}
     if "position_ids" in accepted:
         inputs["position_ids"] = positions
@@ -227,15 +227,15 @@ def _inputs(accepted: frozenset[str], ids: Tensor, mask: Tensor, positions: Tens
     return inputs
 
 
-def _cache(output: Any) -> _Cache | None:
+def cache_of(output: Any) -> Cache | None:
     for name in ("past_key_values", "cache_params"):
         value = getattr(output, name, None)
         if hasattr(value, "reorder_cache"):
-            return _Cache(name, value)
+            return Cache(name, value)
     return None
 
 
-def _left_pad(prompts: list[tuple[int, ...]], pad_id: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def left_pad(prompts: list[tuple[int, ...]], pad_id: int, device: torch.device) -> tuple[Tensor, Tensor]:
     width = max(map(len, prompts))
     ids = torch.full((len(prompts), width), pad_id, dtype=torch.long)
     mask = torch.zeros_like(ids)

@@ -14,7 +14,7 @@ from efface.data.items import TokenRow
 from efface.models.scoring import AnswerScores
 from efface.models.sharing import SharedRun
 
-__all__ = ["TokenFigures", "token_figures", "token_rows"]
+__all__ = ["TokenFigures", "rows_of", "token_figures", "token_rows"]
 
 _CHUNK_LOGITS = 1 << 19  # logits looked at in one go while moments and ranks are computed: they stay in a CPU's cache
 _GPU_CHUNKS = 32  # as many times more on a GPU, which wants few and large kernels
@@ -45,6 +45,18 @@ def token_rows(scores: AnswerScores, runs: Sequence[SharedRun], tokenizer: Any) 
         places, tokens = _expanded(runs)
         logits = logits[torch.tensor(places, device=logits.device)]
         targets = torch.tensor(tokens, dtype=targets.dtype, device=targets.device)
+    return rows_of(logits, targets, lengths, tokenizer)
+
+
+def rows_of(logits: Tensor, targets: Tensor, lengths: Sequence[int], tokenizer: Any) -> list[TokenRow]:
+    """Return one row per answer.
+
+    Args:
+        logits: Logits that predict each answer token, (N, V), answer after answer.
+        targets: The answer tokens, (N,).
+        lengths: Tokens of each answer.
+        tokenizer: Decodes the answers.
+    """
     figures = token_figures(logits, targets)
     stops = np.cumsum(lengths)
     parts = np.split(targets.cpu().numpy(), stops[:-1])

@@ -14,18 +14,19 @@ import torch
 from efface.data.collate import TokenBatch, collate
 from efface.data.encoding import Encoded, Template, resolve_template
 from efface.data.items import GenerateItem, ScoreItem, TokenRow
-from efface.errors import InputError
+from efface.errors import EffaceError, InputError
 from efface.models.batching import logit_budget, plan_batches
+from efface.models.continuations import continuation_logits, reuses_prompts
 from efface.models.contrast import ContrastModel
 from efface.models.decoding import DecodingRow, greedy_decode, tolerates_left_padding
-from efface.models.figures import token_rows
+from efface.models.figures import rows_of, token_rows
 from efface.models.fingerprint import fingerprint as fingerprint_of
 from efface.models.hooks import adapter_off, evaluating, text_config, unwrap
 from efface.models.loading import load_model, read_metadata
 from efface.models.prompts import DEFAULT_MAX_LENGTH, EncodingVariant, encode_generate_item, encode_score_item
 from efface.models.protocol import Progress
 from efface.models.scoring import answer_scores
-from efface.models.sharing import SharedRun, share_prompts
+from efface.models.sharing import PromptGroup, SharedRun, group_prompts, share_prompts
 
 __all__ = ["LocalModel", "PassStats", "load_language_model"]
 
@@ -100,6 +101,7 @@ class LocalModel:
         self._weights = weights
         self._fingerprint: tuple[Any, str] | None = None
         self._pads_left: bool | None = None
+        self._reuses: bool | None = None
 
     @property
     def max_length(self) -> int | None:
@@ -158,7 +160,8 @@ class LocalModel:
     def score(self, items: Sequence[ScoreItem], *, progress: Progress | None = None) -> list[TokenRow]:
         """Return per-token figures of each item, in order: one forward pass per distinct sequence.
 
-        Continuations of one token after the same prompt (the letters of a multiple-choice question) share one sequence.
+        Continuations of one token after the same prompt (the letters of a multiple-choice question) share one sequence; longer
+        ones after the same long prompt share its pass, where the model's cache allows it.
         """
         started = time.perf_counter()
         longest = self.max_length
@@ -169,14 +172,11 @@ class LocalModel:
         for index, sequence in enumerate(encoded):
             distinct.setdefault((sequence.input_ids, sequence.answer_start, sequence.answer_end), []).append(index)
         groups = list(distinct.values())
-        runs = share_prompts([encoded[group[0]] for group in groups])
         rows: list[TokenRow | None] = [None] * len(items)
         done = 0
         with self._running():
-            for batch in self._plan([run.sequence for run in runs]):
-                chosen = [runs[position] for position in batch]
-                positions = (position for run in chosen for position in run.positions)
-                for position, row in zip(positions, self._score_batch(chosen), strict=True):
+            for scored in self._score_distinct([encoded[group[0]] for group in groups]):
+                for position, row in scored:
                     for index in groups[position]:
                         rows[index] = row
                         done += 1
@@ -221,17 +221,52 @@ class LocalModel:
         self.stats.seconds += time.perf_counter() - started
         return texts
 
+    def _score_distinct(self, sequences: list[Encoded]) -> Iterator[list[tuple[int, TokenRow]]]:
+        """Yield (place, row) of the sequences, a batch at a time; what shares a prompt shares its pass."""
+        groups, rest = group_prompts(sequences)
+        if groups and not self._can_reuse_prompts():
+            groups, rest = [], list(range(len(sequences)))
+        lengths = [len(group.prompt) + sum(map(len, group.answers)) for group in groups]
+        for batch in self._plan(lengths):
+            chosen = [groups[index] for index in batch]
+            yield list(zip((p for group in chosen for p in group.positions), self._score_groups(chosen), strict=True))
+        runs = share_prompts([sequences[position] for position in rest])
+        for batch in self._plan([len(run.sequence.input_ids) for run in runs]):
+            shared = [runs[index] for index in batch]
+            yield list(zip((rest[p] for run in shared for p in run.positions), self._score_batch(shared), strict=True))
+
+    def _score_groups(self, groups: list[PromptGroup]) -> list[TokenRow]:
+        logits = continuation_logits(self.model, groups, pad_id=self._pad_id(), on_forward=self.stats.count)
+        if logits is None:
+            raise EffaceError(
+                "The model kept its prompt's keys and values once and then did not. Scoring needs the same from every pass. "
+                "Report the model's class."
+            )
+        answers = [answer for group in groups for answer in group.answers]
+        targets = torch.tensor([token for answer in answers for token in answer], device=logits.device)
+        return rows_of(logits, targets, [len(answer) for answer in answers], self.tokenizer)
+
     def _score_batch(self, runs: list[SharedRun]) -> list[TokenRow]:
         sequences = [run.sequence for run in runs]
         batch = self._mask_published(collate(sequences, pad_id=self._pad_id()).to(self.device))
         self.stats.count(sum(len(item.input_ids) for item in sequences), batch.input_ids.numel())
         return token_rows(answer_scores(self.model, batch), runs, self.tokenizer)
 
-    def _plan(self, sequences: list[Encoded]) -> list[list[int]]:
+    def _can_reuse_prompts(self) -> bool:
+        if self._hidden_ids():  # the published masks hide tokens by their id, wherever they stand
+            return False
+        if self._reuses is None:
+            self._reuses = reuses_prompts(self.model, vocab_size=self._vocabulary, pad_id=self._pad_id())
+        return self._reuses
+
+    @property
+    def _vocabulary(self) -> int:
+        return int(getattr(text_config(self.model), "vocab_size", 0) or len(self.tokenizer))
+
+    def _plan(self, lengths: list[int]) -> list[list[int]]:
         parameter = next(self.model.parameters())
-        vocab = int(getattr(text_config(self.model), "vocab_size", 0) or len(self.tokenizer))
-        budget = logit_budget(self.token_budget, vocab_size=vocab, bytes_per_logit=parameter.element_size())
-        return plan_batches([len(sequence.input_ids) for sequence in sequences], token_budget=budget)
+        budget = logit_budget(self.token_budget, vocab_size=self._vocabulary, bytes_per_logit=parameter.element_size())
+        return plan_batches(lengths, token_budget=budget)
 
     def _plan_generation(self, rows: list[DecodingRow]) -> Iterator[list[int]]:
         groups: dict[int, list[int]] = {}
@@ -249,8 +284,7 @@ class LocalModel:
         if len({len(row.prompt) for row in rows}) <= 1:
             return True
         if self._pads_left is None:
-            vocab = int(getattr(text_config(self.model), "vocab_size", 0) or len(self.tokenizer))
-            self._pads_left = tolerates_left_padding(self.model, vocab_size=vocab)
+            self._pads_left = tolerates_left_padding(self.model, vocab_size=self._vocabulary)
         return self._pads_left
 
     def _decoding_row(self, prompt: tuple[int, ...], item: GenerateItem) -> DecodingRow:
@@ -312,6 +346,7 @@ class LocalModel:
         )
         other.stats = self.stats
         other._pads_left = self._pads_left
+        other._reuses = self._reuses if adapter is None and model is None else None
         return other
 
 
