@@ -47,6 +47,15 @@ def evaluation(is_quick: bool) -> Iterator[Table]:
     yield evaluation_table("rows as long as TOFU's", words, sides, compare_evaluation(sides, rounds=1 if is_quick else 3))
 
 
+def choices(is_quick: bool) -> Iterator[Table]:
+    """Multiple choice with shared prompts against each choice alone."""
+    from benchmarks.choices import FORMS, choices_table, compare_choices
+
+    count, rounds = (8, 1) if is_quick else (64, 3)
+    found = [compare_choices(form, count=count, rounds=rounds) for form in FORMS]
+    yield choices_table(found, "Model: the embedded world's shape, random weights; questions as long as WMDP's.")
+
+
 def memory(is_quick: bool) -> Iterator[Table]:
     """Peak memory with and without a second model."""
     from benchmarks.memory import MEMORY_SHAPE, QUICK_MEMORY_SHAPE, run_memory
@@ -67,6 +76,7 @@ def methods(is_quick: bool) -> Iterator[Table]:
 PARTS: dict[str, Callable[[bool], Iterator[Table]]] = {
     "steps": steps,
     "evaluation": evaluation,
+    "choices": choices,
     "memory": memory,
     "methods": methods,
 }
