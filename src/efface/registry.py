@@ -192,11 +192,20 @@ METRICS = Registry(
         "mia_reference": "efface.evals.metrics.membership:MembershipReference",
         "privleak": "efface.evals.metrics.membership:PrivLeak",
         "rel_diff_min_k": "efface.evals.metrics.membership:RelDiff",
+        "verbmem": "efface.evals.metrics.muse:VerbMem",
+        "knowmem": "efface.evals.metrics.muse:KnowMem",
+        "muse_privleak": "efface.evals.metrics.muse:MusePrivLeak",
+        "scalability": "efface.evals.metrics.muse:Scalability",
+        "sustainability": "efface.evals.metrics.muse:Sustainability",
     },
     group="efface.metrics",
 )
 SUITES = Registry(
     "suite",
-    {"auto": "efface.evals.suites.auto:Auto", "tofu": "efface.evals.suites.tofu:Tofu"},
+    {
+        "auto": "efface.evals.suites.auto:Auto",
+        "tofu": "efface.evals.suites.tofu:Tofu",
+        "muse": "efface.evals.suites.muse:Muse",
+    },
     group="efface.suites",
 )
