@@ -21,17 +21,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
+from efface.data.folds import disjoint_folds, growing_folds
 from efface.data.schema import Row, RowSet
 from efface.errors import InputError
 from efface.world.config import WorldConfig
 from efface.world.corpus import World
 
-__all__ = ["FOLDS", "MuseWorld", "muse_world"]
+__all__ = ["MuseWorld", "muse_world"]
 
-FOLDS = 4
-"""Forget sets of scal and requests of sust, as in MUSE."""
 _GIVEN_SENTENCES = 2
 
 
@@ -82,8 +80,8 @@ def muse_world(world: World) -> MuseWorld:
             "privleak_forget": RowSet(world.passages_forget.rows, _named("privleak, forget")),
             "privleak_holdout": RowSet(world.passages_holdout.rows, _named("privleak, holdout")),
         },
-        scal=tuple(_of(forget, set(group), f"scal, forget_{n}") for n, group in enumerate(_doubling(people), start=1)),
-        sust=tuple(_of(forget, set(group), f"sust, forget_{n}") for n, group in enumerate(_shared_out(people), start=1)),
+        scal=growing_folds(forget, order=people),
+        sust=disjoint_folds(forget, order=people),
     )
 
 
@@ -109,18 +107,6 @@ def _mixed(people: Iterable[str], with_passages: set[str]) -> list[str]:
     rest = [person for person in people if person not in with_passages]
     placed = [((i + 0.5) / len(group), side, person) for side, group in enumerate((have, rest)) for i, person in enumerate(group)]
     return [person for _, _, person in sorted(placed)]
-
-
-def _doubling(people: list[str]) -> list[list[str]]:
-    """Return up to four groups, each twice the one before: the smallest is an eighth of the largest."""
-    smallest = max(1, len(people) // 2 ** (FOLDS - 1))
-    return [people[:size] for size in (smallest * 2**fold for fold in range(FOLDS)) if size <= len(people)]
-
-
-def _shared_out(people: list[str]) -> list[list[str]]:
-    """Return four groups as equal as can be."""
-    ends = [round(len(people) * fold / FOLDS) for fold in range(FOLDS + 1)]
-    return [people[start:end] for start, end in pairwise(ends) if end > start]
 
 
 def _opened(row: Row) -> Row:
