@@ -201,6 +201,11 @@ METRICS = Registry(
         "choice_text_gap": "efface.evals.metrics.choices:ChoiceTextGap",
         "choice_contrast": "efface.evals.metrics.choices:ChoiceContrast",
         "choice_text_contrast": "efface.evals.metrics.choices:ChoiceTextContrast",
+        "verbmem": "efface.evals.metrics.muse:VerbMem",
+        "knowmem": "efface.evals.metrics.muse:KnowMem",
+        "muse_privleak": "efface.evals.metrics.muse:MusePrivLeak",
+        "scalability": "efface.evals.metrics.muse:Scalability",
+        "sustainability": "efface.evals.metrics.muse:Sustainability",
     },
     group="efface.metrics",
 )
@@ -211,6 +216,7 @@ SUITES = Registry(
         "tofu": "efface.evals.suites.tofu:Tofu",
         "wmdp": "efface.evals.suites.wmdp:Wmdp",
         "subjects": "efface.evals.suites.subjects:Subjects",
+        "muse": "efface.evals.suites.muse:Muse",
     },
     group="efface.suites",
 )

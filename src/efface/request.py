@@ -23,7 +23,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from efface.data.overlap import drop_overlap, require_disjoint
-from efface.data.readers import read_rows
+from efface.data.readers import read_rows, read_sets
 from efface.data.schema import Row, RowSet
 from efface.data.stand_ins import kind_of, sampled_count
 from efface.errors import InputError
@@ -69,10 +69,16 @@ class RetentionChoice(Choice):
 
 
 class SuiteChoice(_Strict):
-    """One suite and the data it takes by key; a part without data is not available."""
+    """One suite and the data it takes by key; a part without data is not available.
+
+    ``source`` (written ``from``) names a place that holds all of a suite's sets (``muse:DIR:news``); single keys win over it.
+    ``options`` are the suite's own settings.
+    """
 
     suite: str = Field(min_length=1)
     variant: Literal["openunlearning", "original", "strict"] | None = None
+    source: str | None = None
+    options: Mapping[str, str | int | float | bool] = {}
     data: Mapping[str, RowSet | str] = {}
 
     @model_validator(mode="before")
@@ -83,13 +89,19 @@ class SuiteChoice(_Strict):
             return {"suite": value}
         if not isinstance(value, Mapping):
             return value
-        own = {key: value[key] for key in ("suite", "variant") if key in value}
-        data = {**value.get("data", {}), **{key: item for key, item in value.items() if key not in (*own, "data")}}
+        named = {("source" if key == "from" else key): item for key, item in value.items()}
+        own = {key: named[key] for key in ("suite", "variant", "source", "options") if key in named}
+        data = {**named.get("data", {}), **{key: item for key, item in named.items() if key not in (*own, "data")}}
         return {**own, "data": {key: _in_memory(item) for key, item in data.items()}}
 
     def rows(self, key: str) -> RowSet | None:
         """Read one part, or return None when no data was given for it."""
         return read_rows(self.data[key]) if key in self.data else None
+
+    def sets(self) -> dict[str, RowSet]:
+        """Read every part, those of ``source`` first."""
+        found = {} if self.source is None else read_sets(self.source)
+        return found | {key: read_rows(place) for key, place in self.data.items()}
 
 
 class Seeds(_Strict):
@@ -363,7 +375,13 @@ class ForgetRequest(_Strict):
                 tree[name] = value if isinstance(value, str) else f"memory:{value.content_hash[:16]}"
         if not isinstance(self.evaluate, str):
             tree["evaluate"] = [
-                {"suite": s.suite, **({"variant": s.variant} if s.variant else {}), **{k: _place(v) for k, v in s.data.items()}}
+                {
+                    "suite": s.suite,
+                    **({"variant": s.variant} if s.variant else {}),
+                    **({"from": s.source} if s.source else {}),
+                    **({"options": dict(s.options)} if s.options else {}),
+                    **{k: _place(v) for k, v in s.data.items()},
+                }
                 for s in self.evaluate
             ]
         elif self.evaluate != "auto":
@@ -380,8 +398,9 @@ def _summary(rows: RowSet) -> dict[str, Any]:
 
 
 def _suite_summary(suite: SuiteChoice) -> dict[str, Any]:
-    parts = {key: _summary(read_rows(value)) for key, value in suite.data.items()}
-    return {"suite": suite.suite, "variant": suite.variant, **parts}
+    parts = {key: _summary(rows) for key, rows in suite.sets().items()}
+    options = {"options": dict(suite.options)} if suite.options else {}
+    return {"suite": suite.suite, "variant": suite.variant, **options, **parts}
 
 
 def _explain(error: ValidationError) -> InputError:

@@ -102,6 +102,9 @@ def _anchored_rows(spec: str, base: Path) -> str:
     if colon and layout in LAYOUTS:
         directory, _, part = rest.rpartition(":")
         return f"{layout}:{(base / Path(directory).expanduser()).resolve()}:{part}" if directory else spec
+    if spec.startswith("muse:"):
+        directory, _, rest = spec.removeprefix("muse:").partition(":")
+        return f"muse:{(base / Path(directory).expanduser()).resolve()}:{rest}" if rest else spec
     if spec.startswith("neighbours:"):
         return f"neighbours:{_anchored_rows(spec.removeprefix('neighbours:'), base)}"
     return spec if is_place_name(spec) else str((base / Path(spec).expanduser()).resolve())
@@ -117,5 +120,5 @@ def _anchored_model(spec: str, base: Path) -> str:
 def _anchored_suite(item: Any, base: Path) -> Any:
     if not isinstance(item, Mapping):
         return item
-    own = ("suite", "variant", "data")
+    own = ("suite", "variant", "data", "options")
     return {k: _anchored_rows(v, base) if isinstance(v, str) and k not in own else v for k, v in item.items()}

@@ -15,6 +15,8 @@ from typing import Any, Literal
 
 __all__ = [
     "Aim",
+    "AxisPoint",
+    "AxisResult",
     "Cost",
     "Example",
     "Intention",
@@ -192,6 +194,70 @@ class Results:
             cost=data.get("cost", {}),
             notes=tuple(data.get("notes", ())),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class AxisPoint:
+    """One fold of a curve over forget sets.
+
+    Attributes:
+        fold: Number of the fold, from 1.
+        rows: Rows that had to be forgotten in it.
+        entities: Entities they are about.
+        results: Figures by role, on what has been asked for so far.
+        report: Where the report of this fold's run lies, relative to the curve's folder.
+    """
+
+    fold: int
+    rows: int
+    entities: int
+    results: Mapping[str, Results]
+    report: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AxisResult:
+    """How a method fares over growing forget sets, or over requests in a row.
+
+    Attributes:
+        axis: "scalability" or "sustainability".
+        method: Name of the method.
+        points: One per fold, in order.
+        figures: Names of the figures whose curves are shown.
+        slope: Change of the utility per fold relative to the first, with its interval; the worst step stands in its details.
+        utility: Name of the figure it is made of.
+    """
+
+    axis: Literal["scalability", "sustainability"]
+    method: str
+    points: tuple[AxisPoint, ...]
+    figures: tuple[str, ...]
+    slope: Metric
+    utility: str
+
+    def curve(self, name: str, role: str = "unlearned") -> tuple[Metric, ...]:
+        """Return a figure of a role at every fold."""
+        return tuple(point.results[role].metrics[name] for point in self.points)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain types for JSON, without values per item."""
+        return {
+            "axis": self.axis,
+            "method": self.method,
+            "figures": list(self.figures),
+            "utility": self.utility,
+            "slope": self.slope.as_dict(per_item=False),
+            "points": [
+                {
+                    "fold": point.fold,
+                    "rows": point.rows,
+                    "entities": point.entities,
+                    "report": point.report,
+                    "results": {role: result.as_dict(per_item=False) for role, result in point.results.items()},
+                }
+                for point in self.points
+            ],
+        }
 
 
 @dataclass(frozen=True, slots=True)

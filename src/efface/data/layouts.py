@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from efface.data.readers import FORMATS, Numbered, read_items
+from efface.data.readers import FORMATS, Numbered, raw_items
 from efface.data.schema import Row, RowSet
 from efface.errors import InputError
 from efface.registry import closest
@@ -59,7 +59,7 @@ def part_items(folder: Path, stems: Iterable[str], *, what: str, known: Iterable
             f"{folder} holds no {what}.{guess} It would be {stems[0]} with one of {', '.join(FORMATS)}. "
             "Check the folder and the part."
         )
-    return (pair for file in files for pair in read_items(file))
+    return (pair for file in files for pair in raw_items(file))
 
 
 def build_rows(

@@ -1,6 +1,6 @@
 """Read rows from what people have: JSONL, JSON, CSV, parquet, ``datasets`` directories, the hub, or lists in memory.
 
-A place is written as a path or as one of the two prefixed forms::
+A place is written as a path or in one of the prefixed forms::
 
     forget.jsonl                      a file; the suffix names the format (.jsonl, .json, .csv, .tsv, .parquet)
     data/forget                       a directory written by ``datasets``' save_to_disk
@@ -8,6 +8,7 @@ A place is written as a path or as one of the two prefixed forms::
     tofu:DIR:forget05                 a part of TOFU's files; every row knows its author
     wmdp:DIR:bio                      a part of a local copy of WMDP, and likewise mmlu:DIR:SUBJECT[,SUBJECT], rwku:DIR:PART,
                                       wpu:DIR:PART, lume:DIR:PART (see :mod:`efface.data.choices`, ``rwku``, ``wpu``, ``lume``)
+    muse:DIR:news:forget              a split of MUSE's files; muse:DIR:news:scal:forget_2 for one of another subset
     generic                           sentences shipped with the package, to keep where nothing else is at hand
     neighbours:FILE                   a file whose rows are near the forget rows in kind
 
@@ -30,7 +31,7 @@ from efface.data.stand_ins import generic_rows, kind_of
 from efface.errors import InputError
 from efface.registry import closest
 
-__all__ = ["FORMATS", "LAYOUTS", "Numbered", "is_place_name", "read_items", "read_rows"]
+__all__ = ["FORMATS", "LAYOUTS", "Numbered", "is_place_name", "raw_items", "read_rows", "read_sets"]
 
 FORMATS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 LAYOUTS: Mapping[str, str] = {
@@ -50,7 +51,10 @@ _HUB_ROWS: Mapping[str, str] = {
 }
 """Data sets of the hub whose columns have other names, and what makes a row of theirs ours."""
 
-_ACCEPTED = "A set is a .jsonl, .json, .csv, .tsv or .parquet file, a datasets directory, hub:NAME:SPLIT or tofu:DIR:SPLIT."
+_ACCEPTED = (
+    "A set is a .jsonl, .json, .csv, .tsv or .parquet file, a datasets directory, hub:NAME:SPLIT, tofu:DIR:SPLIT or "
+    "muse:DIR:CORPUS:SPLIT."
+)
 _LISTS = ("messages", "perturbed_answer", "value_aliases", "choices")
 
 Numbered = Iterator[tuple[str, Any]]
@@ -59,7 +63,7 @@ Numbered = Iterator[tuple[str, Any]]
 
 def is_place_name(spec: str) -> bool:
     """Whether ``spec`` is a prefixed form (``hub:``, ``tofu:``, ...) or a stand-in's name rather than a path."""
-    prefixes = ("hub:", "sampled:", "generic:", *(f"{name}:" for name in LAYOUTS))
+    prefixes = ("hub:", "muse:", "sampled:", "generic:", *(f"{name}:" for name in LAYOUTS))
     return spec.startswith(prefixes) or spec in ("generic", "sampled")
 
 
@@ -90,6 +94,8 @@ def read_rows(
         return _read_stand_in(spec, base, limit)
     if isinstance(spec, str) and spec.partition(":")[0] in LAYOUTS and ":" in spec:
         return _read_layout(spec, base, limit)
+    if isinstance(spec, str) and spec.startswith("muse:"):
+        return _read_muse_part(spec, base, limit)
     if isinstance(spec, str) and spec.startswith("hub:"):
         return _read_hub(spec, limit)
     if isinstance(spec, (str, Path)):
@@ -102,13 +108,53 @@ def read_rows(
     return RowSet.build(islice(spec, limit))
 
 
-def read_items(path: Path) -> Numbered:
-    """Return the objects of one file, each with where it stands, before anything is made of them.
+def read_sets(spec: str, *, base: Path | None = None) -> dict[str, RowSet]:
+    """Read all sets of a suite from one place: ``muse:DIR:news``, ``hub:muse-bench/MUSE-News``, or a folder of files.
+
+    In a folder every file is a set and its name without suffix the key, as ``efface world --out`` writes them.
 
     Raises:
-        InputError: When the format is not known, or, while it is read, a line is malformed.
+        InputError: When there is nothing there, or the place holds rows of one set only.
     """
-    return _file_items(_existing(path))
+    if spec.startswith("muse:"):
+        from efface.data.muse import read_muse, split_place
+
+        directory, corpus, _, split = split_place(spec)
+        if split:
+            raise InputError(f"{spec!r} names one split. A suite takes the whole corpus. Write muse:{directory}:{corpus}.")
+        return read_muse(_from(base, directory), corpus)
+    if spec.startswith("hub:"):
+        name = spec.removeprefix("hub:")
+        if not _is_muse(name):
+            raise InputError(
+                f"{spec!r} is no place of several sets. On the hub these are MUSE-News and MUSE-Books. Name single sets."
+            )
+        from efface.data.muse import read_muse_hub
+
+        return read_muse_hub(spec, lambda part: _load_from_hub(name, part, spec))
+    folder = _from(base, spec)
+    files = [path for path in sorted(folder.glob("*")) if path.suffix in FORMATS and path.name != "world.json"]
+    if not files:
+        raise InputError(f"{folder} holds no file of rows. A place of several sets is a folder, or muse:DIR:news. Check the path.")
+    return {path.stem: _build(_file_items(path), str(path), None) for path in files}
+
+
+def _from(base: Path | None, directory: str) -> Path:
+    folder = Path(directory).expanduser()
+    return folder if base is None else base / folder
+
+
+def _is_muse(name: str) -> bool:
+    return name.rpartition("/")[2] in ("MUSE-News", "MUSE-Books")
+
+
+def raw_items(path: Path) -> Numbered:
+    """Return (where it stands, what stands there) for every item of a file, before it is made a row.
+
+    Raises:
+        InputError: When the format is not known or a line is malformed.
+    """
+    return _file_items(path)
 
 
 def _build(items: Numbered, source: str, limit: int | None) -> RowSet:
@@ -250,6 +296,13 @@ def _read_hub(spec: str, limit: int | None) -> RowSet:
         raise InputError(
             f"{spec!r} does not name a split. A hub set is hub:NAME:SPLIT or hub:NAME:CONFIGURATION:SPLIT. Add the split."
         )
+    if _is_muse(name):
+        from efface.data.muse import muse_items
+
+        subset, _, split = part.rpartition(":")
+        subset = subset or "raw"
+        loaded = muse_items(_load_from_hub(name, f"{subset}:{split}", spec), subset, split)
+        return _build(_numbered(loaded, spec), spec, limit)
     items = _numbered(_load_from_hub(name, part, spec), spec)
     short = name.rpartition("/")[2]
     if short in _HUB_ROWS:
@@ -293,6 +346,15 @@ def _read_stand_in(spec: str, base: Path | None, limit: int | None) -> RowSet:
     if spec.startswith("neighbours:"):
         return read_rows(spec.removeprefix("neighbours:"), base=base, limit=limit)
     raise InputError(f"{spec!r} is text the model has yet to write. It stands for rows to keep only, as retain. Name rows here.")
+
+
+def _read_muse_part(spec: str, base: Path | None, limit: int | None) -> RowSet:
+    from efface.data.muse import read_muse_part, split_place
+
+    directory, corpus, subset, split = split_place(spec)
+    if not split:
+        raise InputError(f"{spec!r} is a whole corpus. A set is one split of it. Write {spec}:forget, or use it as a suite's from.")
+    return read_muse_part(_from(base, directory), corpus, subset, split, limit=limit)
 
 
 def _read_layout(spec: str, base: Path | None, limit: int | None) -> RowSet:

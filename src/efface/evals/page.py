@@ -45,6 +45,11 @@ _SETS = """## Sets
 | `passages_*` | of a plain text after its first third: loss, ROUGE, extraction strength, exact memorisation |
 | any other key | loss, probability, ROUGE, fact accuracy, refusals |
 
+The suite `muse` has sets of its own and measures no others: `verbmem` (`forget_verbmem`, extraction strength, exact
+memorisation), `forget_qa` and `retain_qa` (`forget_knowmem`, `retain_knowmem`, fact accuracy) with `forget_qa_icl` and
+`retain_qa_icl` as examples, `privleak_forget` and `privleak_holdout` (`muse_mia_min_k`, `muse_privleak`). How a suite says what it
+measures: [suites](suites.md).
+
 A key that ends in `_forget` or `_holdout` is judged like that set, any other like what must not change.
 """
 

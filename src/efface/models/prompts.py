@@ -1,8 +1,8 @@
 """From measuring items to token ids, in the three published ways of encoding them.
 
 ``strict`` finds the border by character offsets and refuses to lose a prompt; ``openunlearning`` tokenises prompt and full text
-apart, cuts at 512 tokens from the right and then appends EOS; ``original`` is TOFU's own code, which cuts at 200 and leaves EOS
-away where the text fills them.
+apart, cuts at 512 tokens from the right (texts and their beginnings at 2048) and then appends EOS; ``original`` is TOFU's own code,
+which cuts at 200 and leaves EOS away where the text fills them.
 """
 
 from __future__ import annotations
@@ -17,6 +17,12 @@ __all__ = ["DEFAULT_MAX_LENGTH", "EncodingVariant", "encode_generate_item", "enc
 
 EncodingVariant = Literal["strict", "openunlearning", "original"]
 DEFAULT_MAX_LENGTH: dict[EncodingVariant, int | None] = {"strict": None, "openunlearning": 512, "original": 200}
+_TEXT_LENGTH: dict[EncodingVariant, int] = {"openunlearning": 2048}
+
+
+def _text_length(variant: EncodingVariant, max_length: int | None) -> int | None:
+    """Return the longest text: a variant whose own limit holds for questions only has another one for texts."""
+    return _TEXT_LENGTH.get(variant, max_length) if max_length == DEFAULT_MAX_LENGTH[variant] else max_length
 
 
 def encode_score_item(
@@ -38,6 +44,7 @@ def encode_score_item(
         if variant == "strict" or template.kind == "chat":
             return _strict_answer(tokenizer, template, item, max_length if variant == "strict" else None)
         return _published_answer(tokenizer, template, item, variant, max_length)
+    max_length = _text_length(variant, max_length)
     if item.form == "completion":
         return encode_text(tokenizer, item.answer, prefix=item.question, max_length=max_length, row_id=item.row_id)
     return encode_text(tokenizer, item.answer, prefix_share=item.prefix_share, max_length=max_length, row_id=item.row_id)
@@ -47,6 +54,8 @@ def encode_generate_item(
     tokenizer: Any, template: Template, item: GenerateItem, *, variant: EncodingVariant = "strict", max_length: int | None = None
 ) -> tuple[int, ...]:
     """Return the prompt tokens of one item; arguments as in :func:`encode_score_item`."""
+    if item.form != "qa":
+        max_length = _text_length(variant, max_length)
     if item.form == "text":
         whole = encode_text(tokenizer, item.question, prefix_share=item.prefix_share, max_length=max_length)
         return whole.input_ids[: whole.answer_start]

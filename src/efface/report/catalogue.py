@@ -37,6 +37,16 @@ class Question:
 
 QUESTIONS = (
     Question(
+        "owner",
+        "What the data owner asks: is it gone?",
+        "MUSE's first three criteria. The retrained model, which never saw these texts, shows what a clean model would get.",
+    ),
+    Question(
+        "deployer",
+        "What the deployer asks: is the model still good, and stays it so?",
+        "MUSE's other three: what is left of everything else, after larger requests, and after many of them.",
+    ),
+    Question(
         "forgotten",
         "Does it still know what it was asked to forget?",
         "Low is good, but not lower than the retrained model, which never saw these rows and still guesses some of them.",
@@ -95,6 +105,59 @@ class _Family:
 
 _PLAIN = "forget retain world_facts real_authors"
 _FAMILIES = (
+    _Family(
+        "forget_verbmem",
+        "Verbatim memorisation (VerbMem)",
+        "How much of a forget passage's wording it goes on with, given the beginning (ROUGE-L F1).",
+        main_on="*",
+        question="owner",
+    ),
+    _Family(
+        "forget_knowmem",
+        "Knowledge memorisation (KnowMem)",
+        "How near its answers to questions about the forget texts come to the true ones (ROUGE-L F1).",
+        main_on="*",
+        question="owner",
+    ),
+    _Family(
+        "muse_privleak",
+        "Privacy leakage of texts (PrivLeak)",
+        "Whether forget texts can be told from texts never seen, as a difference from the retrained model in per cent: below 0 they"
+        " still show, above 0 they show as removed.",
+        "open",
+        "*",
+        "owner",
+    ),
+    _Family(
+        "muse_mia_min_k",
+        "Membership attack on texts (min-k)",
+        "The attack behind PrivLeak (AUC); 0.5 is chance, 1 means that forget texts plainly are members.",
+        main_on="*",
+        question="owner",
+    ),
+    _Family(
+        "retain_knowmem",
+        "Utility (KnowMem on retained texts)",
+        "How near its answers to questions about the retained texts come to the true ones (ROUGE-L F1).",
+        main_on="*",
+        question="deployer",
+    ),
+    _Family(
+        "scalability",
+        "Scalability",
+        "How the utility changes from one forget set to the next larger one, relative to the smallest; 0 is flat.",
+        "open",
+        "*",
+        "deployer",
+    ),
+    _Family(
+        "sustainability",
+        "Sustainability",
+        "How the utility changes from one request to the next, relative to the first; 0 is flat.",
+        "open",
+        "*",
+        "deployer",
+    ),
     _Family("fact_accuracy", "facts right", "Share of its answers that contain the right fact.", "share", "*"),
     _Family(
         "probability",
@@ -210,6 +273,11 @@ _SETS = {
     "context": ("Facts given in the prompt", "kept"),
     "holdout": ("Rows never trained on", "behaviour"),
     "refusals": ("Unanswerable questions", "behaviour"),
+    "forget_qa": ("Forget questions", "owner"),
+    "verbmem": ("Forget passages", "owner"),
+    "privleak_forget": ("Forget texts", "owner"),
+    "privleak_holdout": ("Texts never seen", "owner"),
+    "retain_qa": ("Retain questions", "deployer"),
 }
 _FORMS = {
     "unseen_frames": ("new wording", "Asked in frames never trained on, made of trained words."),

@@ -24,6 +24,8 @@ _UTILITY = (
     ("world_facts", "fact_accuracy"),
     ("real_authors", "fact_accuracy"),
     ("", "model_utility"),
+    ("retain_qa", "fact_accuracy"),
+    ("", "retain_knowmem"),
     ("retain", "word_entropy"),
 )
 _UTILITY_FALLBACK = (("retain", "rouge"), ("retain", "probability"))
@@ -32,6 +34,8 @@ _FORGETTING = (
     ("forget", "rouge"),
     ("forget", "probability"),
     ("forget", "extraction_strength"),
+    ("forget_qa", "fact_accuracy"),
+    ("", "forget_knowmem"),
 )
 
 INTENTIONS = {
@@ -256,7 +260,7 @@ def _kept(results: Mapping[str, Results]) -> list[str]:
     shown = {role: figure(value, description.scale) for role, value in values.items() if value is not None}
     if len(shown) < 2:
         return []
-    what = "On what it had to keep" if description.set_name == "retain" else description.label
+    what = "On what it had to keep" if description.set_name in ("retain", "retain_qa") else description.label
     return [f"{what}, it went from {shown['original']} to {shown['unlearned']}."]
 
 

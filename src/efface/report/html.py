@@ -30,8 +30,15 @@ __all__ = ["EXAMPLES_FILE", "render_html", "write_report"]
 EXAMPLES_FILE = "examples-plaintext.json"
 # The few figures of the first screen: a title, and where to take it from, best first.
 _CARDS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
-    ("Knows what it should forget", (("forget", "fact_accuracy"), ("forget", "rouge"), ("forget", "probability"))),
-    ("Knows what it should keep", (("retain", "fact_accuracy"), ("retain", "rouge"), ("retain", "probability"))),
+    (
+        "Knows what it should forget",
+        (("forget", "fact_accuracy"), ("forget", "rouge"), ("forget", "probability"), ("forget_qa", "fact_accuracy")),
+    ),
+    (
+        "Knows what it should keep",
+        (("retain", "fact_accuracy"), ("retain", "rouge"), ("retain", "probability"), ("retain_qa", "fact_accuracy")),
+    ),
+    ("Tells the passages by heart", (("", "forget_verbmem"),)),
     ("Knows other things", (("world_facts", "fact_accuracy"), ("real_authors", "fact_accuracy"), ("", "model_utility"))),
     ("Refuses what it should answer", (("retain", "refusal_rate"),)),
 )

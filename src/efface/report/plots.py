@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from efface.report.catalogue import ROLES, describe, role_label
 from efface.report.findings import is_number, pick
-from efface.results import PathPoint, Results
+from efface.results import AxisResult, Metric, PathPoint, Results
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["COLOURS", "MARKERS", "house_style", "plot_comparison", "plot_distribution", "plot_path"]
+__all__ = ["COLOURS", "MARKERS", "house_style", "plot_axis", "plot_comparison", "plot_distribution", "plot_path"]
 
 COLOURS = {
     "original": "#70757d",
@@ -186,6 +186,53 @@ def plot_path(
         ax.set_axisbelow(True)
         ax.locator_params(axis="x", integer=True, nbins=6)
     return ax
+
+
+def plot_axis(result: AxisResult, *, names: Sequence[str] | None = None, ax: Axes | None = None) -> Axes:
+    """Draw figures over the folds of a curve with their intervals, the unlearned model solid and the retrained one dashed.
+
+    Args:
+        result: What :func:`efface.run.axes.run_axes` returned.
+        names: Names of figures between 0 and 1; by default those of the result that are.
+        ax: Where to draw.
+    """
+    if names is None:
+        names = [name for name in result.figures if describe(name).scale in ("score", "share")]
+    folds = [point.fold for point in result.points]
+    with house_style():
+        ax = ax or _new_axes(5.4, 3.0)
+        ends = []
+        for name, (colour, marker) in zip(names, _CURVES * len(names), strict=False):
+            if "retrained" in result.points[0].results:
+                _curve(ax, folds, result.curve(name, "retrained"), COLOURS[colour], "")
+            last = _curve(ax, folds, result.curve(name), COLOURS[colour], marker)
+            if last is not None:
+                ends.append((last[1], describe(name).label, COLOURS[colour], last[0]))
+        ax.set_ylim(-0.03, 1.03)
+        _label_ends(ax, ends)
+        ax.set_xticks(folds, [f"{point.fold}\n{point.rows} rows" for point in result.points])
+        ax.set_xlabel("forget set" if result.axis == "scalability" else "request in a row")
+        ax.grid(axis="y")
+        ax.set_axisbelow(True)
+    return ax
+
+
+_CURVES = (("retain", "D"), ("unlearned", "o"), ("forget", "s"), ("original", "^"))
+
+
+def _curve(ax: Axes, folds: Sequence[int], curve: Sequence[Metric], colour: str, marker: str) -> tuple[int, float] | None:
+    """Draw a figure over folds, with a marker and a band or dashed without either; return its last point."""
+    points = [(fold, metric) for fold, metric in zip(folds, curve, strict=True) if is_number(metric.value)]
+    if not points:
+        return None
+    places, values = [fold for fold, _ in points], [float(metric.value or 0.0) for _, metric in points]
+    style = "-" if marker else (0, (3, 3))
+    ax.plot(places, values, linestyle=style, color=colour, marker=marker or None, markersize=5, linewidth=1.6 if marker else 1)
+    banded = [(fold, metric.interval) for fold, metric in points if metric.interval is not None and metric.interval.is_meaningful]
+    if marker and banded:
+        low, high = [band.low for _, band in banded], [band.high for _, band in banded]
+        ax.fill_between([fold for fold, _ in banded], low, high, color=colour, alpha=0.18, linewidth=0)
+    return places[-1], values[-1]
 
 
 def _new_axes(width: float, height: float) -> Axes:

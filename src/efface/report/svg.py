@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from efface.report.plots import COLOURS
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["inline_svg"]
+__all__ = ["inline_svg", "save_svg"]
 
 _FONT = re.compile(r"font(?:-family)?: (?P<size>[\d.]+px )?[^;\"]*sans-serif")
 _SIZE = re.compile(r'<svg[^>]*? width="([\d.]+)pt"')
@@ -56,3 +57,12 @@ def _escape(text: str) -> str:
     for old, new in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ('"', "&quot;")):
         text = text.replace(old, new)
     return text
+
+
+def save_svg(axes: Axes, path: Path) -> None:
+    """Write the figure of ``axes`` as a file of its own; the same figures give the same bytes."""
+    import matplotlib
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": path.stem}):
+        cast("Figure", axes.figure).savefig(path, format="svg", facecolor="white", metadata={"Date": None, "Creator": None})

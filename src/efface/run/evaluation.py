@@ -12,6 +12,7 @@ from efface.errors import InputError
 from efface.evals import SuiteData
 from efface.evals.evaluate import evaluate_all
 from efface.evals.metrics.base import Variant
+from efface.evals.suites.base import Suite, make_suite
 from efface.models.language_model import LocalModel, load_language_model
 from efface.models.memory import peak_memory
 from efface.request import ForgetRequest
@@ -19,7 +20,7 @@ from efface.results import Cost, Metric, Results
 from efface.run.progress import Progress, within
 from efface.train.language_model import cpu_threads
 
-__all__ = ["ROLES", "Evaluated", "evaluate_roles", "measure_suites", "side_by_side", "with_extra_sets"]
+__all__ = ["ROLES", "Evaluated", "evaluate_roles", "measure_suites", "side_by_side", "suites_of", "with_extra_sets"]
 
 ROLES = ("retrained", "original", "unlearned", "retrained_2")
 """Order of measuring: the retrained model first, since others are compared with it."""
@@ -36,24 +37,30 @@ class Evaluated:
     costs: Mapping[str, Cost]
 
 
-def suites_of(request: ForgetRequest, variant: Variant = "strict") -> dict[Variant, list[str]]:
-    """Return the suites the request asks for by the variant they follow; ``variant`` where a suite names none."""
+def suites_of(request: ForgetRequest, variant: Variant = "strict") -> dict[Variant, list[Suite]]:
+    """Return the suites the request asks for by the variant they follow; ``variant`` where a suite names none.
+
+    Raises:
+        InputError: When there is no such suite, or it has no such option.
+    """
     if request.evaluate == "none":
         return {}
     if isinstance(request.evaluate, str):
-        return {variant: [request.evaluate]}
-    grouped: dict[Variant, list[str]] = {}
+        return {variant: [make_suite(request.evaluate)]}
+    grouped: dict[Variant, list[Suite]] = {}
     for choice in request.evaluate:
-        grouped.setdefault(choice.variant or variant, []).append(choice.suite)
+        grouped.setdefault(choice.variant or variant, []).append(make_suite(choice.suite, choice.options))
     return grouped
 
 
 def with_extra_sets(data: SuiteData, request: ForgetRequest) -> SuiteData:
-    """Return the sets with those that the request's suites name themselves."""
+    """Return the sets with those that the request's suites name themselves; a suite sees its own only."""
     if isinstance(request.evaluate, str):
         return data
-    named = {key: choice.rows(key) for choice in request.evaluate for key in choice.data}
-    return replace(data, extra={**data.extra, **{key: rows for key, rows in named.items() if rows is not None}})
+    own = dict(data.own)
+    for choice in request.evaluate:
+        own[choice.suite] = {**own.get(choice.suite, {}), **choice.sets()}
+    return replace(data, own={suite: sets for suite, sets in own.items() if sets})
 
 
 def measure_suites(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,12 +27,13 @@ from efface.models.checks import require_trainable
 from efface.models.loading import ModelInfo, check_model
 from efface.models.memory import MemoryEstimate, available_memory, estimate_memory, require_memory, training_shape
 from efface.request import EMBEDDED, EMBEDDED_MINI, ForgetRequest
-from efface.run.evaluation import TINY, with_extra_sets
+from efface.run.evaluation import TINY, suites_of, with_extra_sets
 from efface.run.lineage import Lineage, keep_forgotten, read_lineage, require_continuable
 from efface.run.progress import Progress, within
 from efface.train.settings import StopSettings, TrainSettings
 from efface.train.unlearn import UnlearningJob
-from efface.world import BuildState, Recipe, World, build_models, topic_sets
+from efface.world import BuildState, Recipe, build_models
+from efface.world.shapes import shape_for
 
 __all__ = ["Plan", "make_job", "make_plan", "prepare_models"]
 
@@ -114,7 +115,7 @@ class Plan:
                 "source": Path(rows.source).name,
                 "sha256": rows.content_hash,
             }
-            for name, rows in self.data.sets.items()
+            for name, rows in (*self.data.sets.items(), *_own_sets(self.data))
         }
 
 
@@ -131,6 +132,7 @@ def make_plan(request: ForgetRequest, *, trains: bool = True) -> Plan:
     """
     is_embedded = request.model in (EMBEDDED, EMBEDDED_MINI)
     _expand(request, None)  # names and hyper-parameters first: the cheapest mistakes to find
+    suites_of(request)
     recipe = _recipe(request) if is_embedded else None
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -255,22 +257,29 @@ def _data(request: ForgetRequest, recipe: Recipe | None) -> SuiteData:
         rows = request.data()
         return with_extra_sets(SuiteData(rows.forget, rows.retain, rows.holdout, refusals=refusal_pool()), request)
     world = recipe.load_world()
+    shapes = {name: shape for name in _suite_names(request) if (shape := shape_for(name, world)) is not None}
     extra = {name: rows for name, rows in world.sets.items() if name not in ("forget", "retain", "holdout")}
-    own = _topic_sets(request, world)
+    own = {name: shape.sets for name, shape in shapes.items()}
     sets = SuiteData(world.forget, world.retain, world.holdout, extra=extra, refusals=refusal_pool(), own=own)
+    for shape in shapes.values() if request.forget is None else ():
+        given = {"forget": shape.forget, "retain": shape.retain, "holdout": shape.holdout}
+        sets = replace(sets, **{name: rows for name, rows in given.items() if rows is not None})
+        if shape.note:
+            warnings.warn(shape.note, stacklevel=2)
     if request.forget is not None:
         rows = request.data()
         sets = replace(sets, forget=rows.forget, retain=rows.retain or sets.retain, holdout=rows.holdout or sets.holdout)
     return with_extra_sets(sets, request)
 
 
-def _topic_sets(request: ForgetRequest, world: World) -> dict[str, dict[str, RowSet]]:
-    """Return what the world offers the multiple-choice suites; a set the request names itself is the request's."""
-    asked = () if isinstance(request.evaluate, str) else request.evaluate
-    return {
-        choice.suite: {key: rows for key, rows in topic_sets(world, choice.suite).items() if key not in choice.data}
-        for choice in asked
-    }
+def _suite_names(request: ForgetRequest) -> list[str]:
+    return [] if isinstance(request.evaluate, str) else [choice.suite for choice in request.evaluate]
+
+
+def _own_sets(data: SuiteData) -> Iterator[tuple[str, RowSet]]:
+    """Yield the sets that one suite alone sees, as ``SUITE.KEY``."""
+    for suite, sets in data.own.items():
+        yield from ((f"{suite}.{key}", rows) for key, rows in sets.items())
 
 
 def _own_retain(request: ForgetRequest, data: SuiteData) -> RowSet | None:

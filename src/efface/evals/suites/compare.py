@@ -230,6 +230,8 @@ def relative_metric(
     against: Results | None,
     *,
     name: str = "",
+    fallback: float | None = None,
+    fallback_reason: str = "",
 ) -> Metric:
     """Return an attack's AUC relative to the retrained model's on the same rows.
 
@@ -240,6 +242,8 @@ def relative_metric(
         context: What was measured.
         against: Results of the retrained model.
         name: Name of the figure; default the definition's.
+        fallback: AUC to compare with where there are no results of the retrained model.
+        fallback_reason: Where that comes from.
 
     Raises:
         InputError: When the retrained model was attacked on other rows.
@@ -250,7 +254,7 @@ def relative_metric(
     theirs = against.metrics.get(attack.name) if against is not None else None
     if theirs is not None and against is not None and "items_sha256" in theirs.details:
         _require_same(attack, theirs, against)
-    reference = None if theirs is None else theirs.value
+    reference = fallback if theirs is None else theirs.value
     value = formula(attack.value, reference, variant=variant)
     if value is None:
         reason = NO_REFERENCE if reference is None else "the retrained model's AUC is 1"
@@ -268,9 +272,15 @@ def relative_metric(
         interval=interval,
         n=attack.n,
         n_skipped=attack.n_skipped,
-        reason="" if reference is not None else "without a retrained model its AUC is taken to be 0.5",
+        reason=_reference_reason(theirs, reference, fallback_reason),
         details={"auc": attack.value, "auc_retrained": reference, "k": context.min_k},
     )
+
+
+def _reference_reason(theirs: Metric | None, reference: float | None, fallback_reason: str) -> str:
+    if reference is None:
+        return "without a retrained model its AUC is taken to be 0.5"
+    return fallback_reason if theirs is None else ""
 
 
 def utility_metric(kind: Literal["model_utility", "world_utility"], metrics: Mapping[str, Metric], context: Context) -> Metric:

@@ -56,7 +56,7 @@ class SetSpec:
         role: Whether the set is judged like the forget set, the holdout set, or like what must not change.
         wanted: Aims that differ from the rule of ``role``.
         asking: How the rows are put to the model.
-        label: What the figures' names start with; empty is the set's key.
+        named: Figures with a full name of their own, as (metric, name); the others are called ``<set>_<metric>``.
         is_required: Whether the figures are listed as not available when the set is missing; else they are left out.
         is_open: Whether registered metrics of other packages are measured here as well.
     """
@@ -66,13 +66,13 @@ class SetSpec:
     role: Literal["forget", "holdout", "kept"] = "kept"
     wanted: tuple[tuple[str, Aim], ...] = ()
     asking: Asking = AS_IT_IS
-    label: str = ""
+    named: tuple[tuple[str, str], ...] = ()
     is_required: bool = False
     is_open: bool = False
 
     def figure(self, key: str, metric: str) -> str:
         """Return the full name of a metric on the set called ``key``."""
-        return f"{self.label or key}_{metric}"
+        return dict(self.named).get(metric, f"{key}_{metric}")
 
     @property
     def required(self) -> SetSpec:
