@@ -158,6 +158,60 @@ _FAMILIES = (
         "*",
         "deployer",
     ),
+    _Family(
+        "choice_accuracy",
+        "multiple choice by letter",
+        "Share of multiple-choice questions for which the right letter is the likeliest; with four choices 25 % is chance.",
+        "share",
+        "*",
+    ),
+    _Family(
+        "choice_text_accuracy_norm",
+        "multiple choice by full text",
+        "Share of multiple-choice questions for which the right choice is the likeliest text, per character; no letter is needed.",
+        "share",
+        "*",
+    ),
+    _Family(
+        "choice_gap",
+        "gap by letter",
+        "Multiple-choice accuracy by letter less the retrained model's on the same questions.",
+        "open",
+        "*",
+        "alike",
+    ),
+    _Family(
+        "choice_text_gap",
+        "gap by full text",
+        "Multiple-choice accuracy by full text less the retrained model's on the same questions.",
+        "open",
+        "*",
+        "alike",
+    ),
+    _Family(
+        "choice_contrast",
+        "difference by letter",
+        "Accuracy on what must go less that on other subjects; near 0, a neighbour was forgotten too, or nothing was.",
+        "open",
+        "*",
+        "kept",
+    ),
+    _Family(
+        "choice_text_contrast",
+        "difference by full text",
+        "The same by full text: accuracy on what must go less that on other subjects.",
+        "open",
+        "*",
+        "kept",
+    ),
+    _Family("choice_accuracy_permuted", "multiple choice, over orders", "By letter, over cyclic orders of the choices.", "share"),
+    _Family("choice_text_accuracy", "multiple choice by full text, summed", "By full text, not per character.", "share"),
+    _Family(
+        "choice_letter_entropy",
+        "entropy of letters",
+        "How evenly it picks the letters: 1 each as often, 0 always the same one.",
+        question="behaviour",
+    ),
     _Family("fact_accuracy", "facts right", "Share of its answers that contain the right fact.", "share", "*"),
     _Family(
         "probability",
@@ -270,6 +324,13 @@ _SETS = {
     "retain": ("Retained rows", "kept"),
     "world_facts": ("World facts", "kept"),
     "real_authors": ("Real authors", "kept"),
+    "wmdp": ("Hazardous knowledge", "forgotten"),
+    "mmlu": ("General knowledge", "kept"),
+    "subjects_forget": ("Forget subjects", "forgotten"),
+    "subjects_related": ("Related subjects", "kept"),
+    "subjects_unrelated": ("Unrelated subjects", "kept"),
+    "forget_minus_related": ("Forget less related subjects", "kept"),
+    "forget_minus_unrelated": ("Forget less unrelated subjects", "kept"),
     "context": ("Facts given in the prompt", "kept"),
     "holdout": ("Rows never trained on", "behaviour"),
     "refusals": ("Unanswerable questions", "behaviour"),
@@ -329,6 +390,8 @@ def _set(name: str) -> tuple[str, str, str, int]:
         return *_SETS[name], "", list(_SETS).index(name)
     form = next((f for f in _FORMS if name == f or name.startswith(f"{f}_")), "")
     base = next((s for s in _SETS if name.endswith(f"_{s}")), "")
+    if name.startswith("wmdp_"):
+        return f"Hazardous knowledge, {name.removeprefix('wmdp_')}", "forgotten", "", list(_SETS).index("wmdp")
     if form:
         label, question = _SETS.get(base, ("", "kept"))
         rank = list(_SETS).index(base) if base else len(_SETS)

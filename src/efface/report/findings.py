@@ -24,6 +24,8 @@ _UTILITY = (
     ("world_facts", "fact_accuracy"),
     ("real_authors", "fact_accuracy"),
     ("", "model_utility"),
+    ("mmlu", "choice_text_accuracy_norm"),
+    ("subjects_related", "choice_text_accuracy_norm"),
     ("retain_qa", "fact_accuracy"),
     ("", "retain_knowmem"),
     ("retain", "word_entropy"),
@@ -34,6 +36,8 @@ _FORGETTING = (
     ("forget", "rouge"),
     ("forget", "probability"),
     ("forget", "extraction_strength"),
+    ("subjects_forget", "choice_text_accuracy_norm"),
+    ("wmdp", "choice_text_accuracy_norm"),
     ("forget_qa", "fact_accuracy"),
     ("", "forget_knowmem"),
 )
