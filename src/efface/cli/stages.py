@@ -139,8 +139,8 @@ def unlearn(
     from efface.request import ForgetRequest
 
     request = ForgetRequest.from_tree(tree, overrides)
+    from efface.models.processes import is_main
     from efface.run import unlearn as verb
-    from efface.train.processes import is_main
 
     with progress(quiet=as_json) as report:
         unlearned = verb(request=request, output=output, progress=report)
@@ -187,10 +187,13 @@ def evaluate(
     from efface.request import ForgetRequest
 
     request = ForgetRequest.from_tree(tree, overrides)
+    from efface.models.processes import is_main
     from efface.run import evaluate as verb
 
     with progress(quiet=as_json) as report:
         results = verb(request.model, suite=suite, request=request, role="model", variant=variant, progress=report)
+    if not is_main():
+        return
     if output is not None:
         import json
 

@@ -99,7 +99,7 @@ def evaluate_roles(
     models: Mapping[str, str | Path],
     data: SuiteData,
     *,
-    own_rows: Path,
+    own_rows: Path | None,
     progress: Progress | None = None,
 ) -> Evaluated:
     """Measure every model that is there, the retrained one first.
@@ -108,7 +108,8 @@ def evaluate_roles(
         request: The request, for suites, seeds and threads.
         models: Role -> directory or hub id.
         data: Forget, retain, holdout and further sets.
-        own_rows: Row cache of the unlearned model; the others' rows are shared between runs.
+        own_rows: Row cache of the unlearned model (of several processes the main one keeps it); the others' rows are shared
+            between runs.
         progress: Told of items done.
     """
     results: dict[str, Results] = {}

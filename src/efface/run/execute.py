@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from efface.models.language_model import load_language_model
+from efface.models.processes import is_main, share
 from efface.report import write_report
 from efface.request import ForgetRequest
 from efface.results import Cost, Intention, PathPoint, Report, Results, Unlearned
@@ -19,7 +20,6 @@ from efface.run.folder import RunFolder, environment
 from efface.run.plan import Plan, make_job, make_plan, prepare_models
 from efface.run.progress import Progress, within
 from efface.train.language_model import cpu_threads
-from efface.train.processes import is_main, share
 from efface.train.unlearn import run_job
 
 __all__ = ["RunResult", "execute"]
@@ -53,7 +53,7 @@ def execute(
 ) -> RunResult | None:
     """Unlearn, evaluate and report; what an earlier start of the same request has done is not done again.
 
-    Of several processes (``accelerate launch``) the main one does all of it and the others take part in the training only.
+    Of several processes (``accelerate launch``) the main one does all of it; the others take part in training and measuring.
 
     Args:
         request: What to do.
@@ -79,13 +79,8 @@ def execute(
         models = prepare_models(plan, progress)
         building = {} if plan.recipe is None else {"building the models": Cost(time.perf_counter() - started)}
         unlearned, steps_now = _unlearn(plan, models, folder, progress)
-        measured = evaluate_roles(
-            request,
-            {**models, "unlearned": unlearned.path},
-            plan.data,
-            own_rows=folder.path / "rows",
-            progress=progress,
-        )
+        roles = share(lambda: {**models, "unlearned": unlearned.path})
+        measured = evaluate_roles(request, roles, plan.data, own_rows=folder.path / "rows", progress=progress)
         folder.write("metrics.json", {role: result.as_dict() for role, result in measured.results.items()})
         now = {
             "steps_executed": float(steps_now),
@@ -114,16 +109,17 @@ class Place:
 
 
 def _assist(plan: Plan) -> None:
-    """Take part in the training that the main process has prepared, if there is any."""
+    """Take part in the training that the main process has prepared, if there is any, and in the measuring."""
     place: Place | None = share(_nothing)
-    if place is None:
-        return
-    job = make_job(plan, place.original)
-    with cpu_threads(job.settings.threads):
-        run_job(job, place.model, checkpoints=place.checkpoints)
+    if place is not None:
+        job = make_job(plan, place.original)
+        with cpu_threads(job.settings.threads):
+            run_job(job, place.model, checkpoints=place.checkpoints)
+    roles: Mapping[str, str | Path] = share(_nothing)
+    evaluate_roles(plan.request, roles, plan.data, own_rows=None)
 
 
-def _nothing() -> None:
+def _nothing() -> Any:
     """What a process that is not the main one has to tell."""
 
 

@@ -12,13 +12,13 @@ from efface.errors import InputError
 from efface.evals.metrics.base import Variant
 from efface.models.language_model import LocalModel, load_language_model
 from efface.models.loading import check_model, save_model
+from efface.models.processes import is_main, share
 from efface.request import EMBEDDED, EMBEDDED_MINI, ForgetRequest, SuiteChoice
 from efface.results import Results, Unlearned
 from efface.run.evaluation import measure_suites, side_by_side
 from efface.run.plan import Plan, make_job, make_plan, prepare_models
 from efface.run.progress import Progress, within
 from efface.train.language_model import cpu_threads
-from efface.train.processes import is_main, share
 from efface.train.unlearn import run_job
 
 __all__ = ["changed", "evaluate", "load", "unlearn"]
@@ -81,7 +81,7 @@ def evaluate(
     variant: Variant = "strict",
     progress: Progress | None = None,
 ) -> Results:
-    """Measure a model on a request's rows.
+    """Measure a model on a request's rows; several processes (``accelerate launch``) share the work and return the same figures.
 
     Args:
         model: What to measure; None takes the request's original model.
@@ -99,7 +99,8 @@ def evaluate(
         raise InputError("No request was given. It names the rows to measure on. Pass request=ForgetRequest(...).")
     asked = request if suite == "auto" else changed(request, {"evaluate": (SuiteChoice(suite=suite),)})
     plan = make_plan(asked, trains=False)
-    roles = prepare_models(plan, progress)
+    progress = progress if is_main() else None
+    roles = share(lambda: prepare_models(plan, progress))
     measured = _resolve(model, roles, "original")
     if measured is None:
         raise InputError("There is no model to measure. Give one, or a request that names it. Pass model=... .")

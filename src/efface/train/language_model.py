@@ -21,10 +21,10 @@ from efface.data.encoding import Encoded
 from efface.errors import InputError
 from efface.models.hooks import output_head
 from efface.models.memory import peak_memory
+from efface.models.processes import count
 from efface.results import Cost, PathPoint
 from efface.train.items import Collator, FlatItems, Items
 from efface.train.monitor import Monitor
-from efface.train.processes import count
 from efface.train.settings import TrainSettings
 from efface.train.trainer import Losses, PathCallback, UnlearningTrainer, last_checkpoint
 

@@ -19,11 +19,11 @@ from transformers import Trainer, TrainerCallback
 from efface.errors import InputError, TrainingStopped
 from efface.methods.base import Objective, ReferenceLookup, Retention, UpdateRule
 from efface.models.context import training_roles
+from efface.models.processes import share
 from efface.models.scoring import AnswerScores, answer_scores
 from efface.results import PathPoint
 from efface.train.gradients import StepGradients, displaced
 from efface.train.monitor import Monitor
-from efface.train.processes import share
 
 __all__ = ["STATE_FILE", "LossParts", "Losses", "PathCallback", "UnlearningTrainer", "last_checkpoint"]
 

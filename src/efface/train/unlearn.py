@@ -24,12 +24,13 @@ from efface.methods.refusals import refusals_for
 from efface.methods.weights.base import WeightMethod
 from efface.models.checks import is_adapter
 from efface.models.loading import check_model, load_model, read_metadata, save_model
+from efface.models.processes import share
 from efface.models.reference import ReferenceStore
 from efface.request import ForgetSubset
 from efface.results import Intention, Unlearned
 from efface.train.items import UnlearningItems
 from efface.train.language_model import TrainResult, train
-from efface.train.processes import share, unshard
+from efface.train.processes import unshard
 from efface.train.sampled import sampled_rows
 from efface.train.settings import TrainSettings
 from efface.train.subset import select_rows
