@@ -14,6 +14,7 @@ from efface.evals.evaluate import evaluate_all
 from efface.evals.metrics.base import Variant
 from efface.models.language_model import LocalModel, load_language_model
 from efface.models.memory import peak_memory
+from efface.models.protocol import LanguageModel
 from efface.request import ForgetRequest
 from efface.results import Cost, Metric, Results
 from efface.run.progress import Progress, within
@@ -57,7 +58,7 @@ def with_extra_sets(data: SuiteData, request: ForgetRequest) -> SuiteData:
 
 
 def measure_suites(
-    model: LocalModel,
+    model: LanguageModel,
     request: ForgetRequest,
     data: SuiteData,
     *,
@@ -74,9 +75,8 @@ def measure_suites(
     Raises:
         InputError: When the request asks for no suite.
     """
-    tiny = sum(p.numel() for p in model.model.parameters()) < TINY and model.device.type == "cpu"
     found: dict[str, Results] = {}
-    with cpu_threads(request.unlearning.threads or (1 if tiny else None)):
+    with cpu_threads(request.unlearning.threads or (1 if _is_tiny(model) else None)):
         for chosen, suites in suites_of(request, variant).items():
             found |= evaluate_all(
                 model,
@@ -92,6 +92,12 @@ def measure_suites(
     if not found:
         raise InputError("The request asks for no evaluation (evaluate: none). Suites are auto, tofu, ... . Name one to measure.")
     return found
+
+
+def _is_tiny(model: LanguageModel) -> bool:
+    if not isinstance(model, LocalModel):
+        return False
+    return sum(p.numel() for p in model.model.parameters()) < TINY and model.device.type == "cpu"
 
 
 def evaluate_roles(
