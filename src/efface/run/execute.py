@@ -17,9 +17,10 @@ from efface.request import ForgetRequest
 from efface.results import Cost, Intention, PathPoint, Report, Results, Unlearned
 from efface.run.evaluation import evaluate_roles
 from efface.run.folder import RunFolder, environment
-from efface.run.plan import Plan, make_job, make_plan, prepare_models
+from efface.run.plan import Plan, make_job, make_plan, open_trackers, prepare_models
 from efface.run.progress import Progress, within
 from efface.train.language_model import cpu_threads
+from efface.train.trackers import Trackers
 from efface.train.unlearn import run_job
 
 __all__ = ["RunResult", "execute"]
@@ -73,12 +74,12 @@ def execute(
         _assist(plan)
         return None
     folder = RunFolder(_output(request, plan, output), plan.record, overwrite=overwrite)
-    with folder.open():
+    with folder.open(), open_trackers(plan, folder.path / "logs") as trackers:
         (folder.path / "request.yaml").write_text(request.as_yaml(), encoding="utf-8")
         started = time.perf_counter()
         models = prepare_models(plan, progress)
         building = {} if plan.recipe is None else {"building the models": Cost(time.perf_counter() - started)}
-        unlearned, steps_now = _unlearn(plan, models, folder, progress)
+        unlearned, steps_now = _unlearn(plan, models, folder, trackers, progress)
         roles = share(lambda: {**models, "unlearned": unlearned.path})
         measured = evaluate_roles(request, roles, plan.data, own_rows=folder.path / "rows", progress=progress)
         folder.write("metrics.json", {role: result.as_dict() for role, result in measured.results.items()})
@@ -88,6 +89,8 @@ def execute(
             "items_generated": _sum(measured.results, "generated_now"),
         }
         folder.finish("evaluation", now)
+        if trackers is not None:
+            trackers.log(_figures(measured.results))
         report = _report(plan, folder, unlearned, measured.results, {**building, **measured.costs})
         folder.finish("report", {})
     return RunResult(folder.path, unlearned, measured.results, report, now)
@@ -128,7 +131,19 @@ def _output(request: ForgetRequest, plan: Plan, output: str | Path | None) -> Pa
     return Path(place).expanduser() if place else Path("runs") / f"{plan.spec.name}-{plan.hash[:8]}"
 
 
-def _unlearn(plan: Plan, models: Mapping[str, str | Path], folder: RunFolder, progress: Progress | None) -> tuple[Unlearned, int]:
+def _figures(results: Mapping[str, Results]) -> dict[str, float]:
+    """Return every figure there is as ``role/name``."""
+    return {
+        f"{role}/{name}": float(metric.value)
+        for role, result in results.items()
+        for name, metric in result.metrics.items()
+        if metric.value is not None
+    }
+
+
+def _unlearn(
+    plan: Plan, models: Mapping[str, str | Path], folder: RunFolder, trackers: Trackers | None, progress: Progress | None
+) -> tuple[Unlearned, int]:
     """Return the unlearned model and the optimiser steps executed now; a finished stage is read back."""
     target = folder.path / "model"
     if folder.is_done("unlearning") and target.is_dir():
@@ -136,7 +151,7 @@ def _unlearn(plan: Plan, models: Mapping[str, str | Path], folder: RunFolder, pr
         return replace(_read_unlearned(folder.read("unlearned.json"), target), load=load_language_model), 0
     checkpoints = folder.path / "checkpoints"
     share(lambda: Place(models["original"], target, checkpoints))
-    job = make_job(plan, models["original"])
+    job = replace(make_job(plan, models["original"]), trackers=trackers)
     with cpu_threads(job.settings.threads):
         unlearned = run_job(job, target, checkpoints=checkpoints, progress=within(progress, "unlearning"))
     folder.write("unlearned.json", {**asdict(replace(unlearned, load=None)), "path": target.name})

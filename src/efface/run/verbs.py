@@ -18,7 +18,7 @@ from efface.models.protocol import LanguageModel
 from efface.request import EMBEDDED, EMBEDDED_MINI, ForgetRequest, SuiteChoice
 from efface.results import Results, Unlearned
 from efface.run.evaluation import measure_suites, side_by_side
-from efface.run.plan import Plan, make_job, make_plan, prepare_models
+from efface.run.plan import Plan, make_job, make_plan, open_trackers, prepare_models
 from efface.run.progress import Progress, within
 from efface.train.language_model import cpu_threads
 from efface.train.unlearn import run_job
@@ -68,7 +68,8 @@ def unlearn(
     models = share(lambda: prepare_models(plan, progress))
     target = Path(output) if output is not None else Path(tempfile.mkdtemp(prefix="efface-unlearned-")) / "model"
     job = make_job(plan, models["original"])
-    with cpu_threads(job.settings.threads):
+    with cpu_threads(job.settings.threads), open_trackers(plan, target.with_name(f"{target.name}-logs")) as trackers:
+        job = replace(job, trackers=trackers)
         made = run_job(job, target, progress=within(progress, "unlearning") if is_main() else None)
     return replace(made, load=load_language_model)
 

@@ -34,6 +34,7 @@ from efface.train.processes import unshard
 from efface.train.sampled import sampled_rows
 from efface.train.settings import TrainSettings
 from efface.train.subset import select_rows
+from efface.train.trackers import Trackers
 from efface.train.trainer import Losses
 
 __all__ = ["MONITOR_ROWS", "Sequences", "UnlearningJob", "fit", "monitor_sets", "run_job"]
@@ -69,6 +70,7 @@ class UnlearningJob:
         sampled_texts: Texts the model writes before training in place of rows to keep, or None.
         subset: Part of the forget rows that is trained on, or None for all; the path is measured on all.
         lineage: What the model's ``efface.json`` says of the requests it has been through, this one last.
+        trackers: Experiment trackers that are told of the path and the losses; of several processes the main one has them.
     """
 
     model: str | Path
@@ -93,6 +95,7 @@ class UnlearningJob:
     sampled_texts: int | None = None
     subset: ForgetSubset | None = None
     lineage: tuple[Mapping[str, Any], ...] = ()
+    trackers: Trackers | None = None
 
 
 @dataclass
@@ -277,6 +280,7 @@ def fit(
         score=score,
         progress=progress,
         checkpoints=checkpoints,
+        trackers=job.trackers,
     )
 
 
