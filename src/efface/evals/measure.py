@@ -142,14 +142,22 @@ def _kept(found: dict[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in found.items() if key in wanted}
 
 
+def _prompt(item: ScoreItem | GenerateItem) -> tuple[Any, ...]:
+    return (item.question, item.shots, tuple(turn["content"] for turn in item.messages))
+
+
 def _length(item: ScoreItem | GenerateItem) -> int:
     size = len(item.question) + sum(len(q) + len(a) for q, a in item.shots) + sum(len(turn["content"]) for turn in item.messages)
     return size + (len(item.answer) if isinstance(item, ScoreItem) else 0)
 
 
 def _longest_first(items: list[_Item]) -> list[_Item]:
-    """Sort by length, so that a chunk needs little padding and memory runs out at once if it must."""
-    return sorted(items, key=_length, reverse=True)
+    """Sort by length, so that a chunk needs little padding and memory runs out at once if it must; equal prompts stay together."""
+    longest: dict[tuple[Any, ...], int] = {}
+    for item in items:
+        longest[_prompt(item)] = max(longest.get(_prompt(item), 0), _length(item))
+    place = {prompt: number for number, prompt in enumerate(sorted(longest, key=lambda prompt: -longest[prompt]))}
+    return sorted(items, key=lambda item: (place[_prompt(item)], -_length(item)))
 
 
 def _shifted(progress: Progress | None, offset: int, total: int) -> Callable[[int], None]:

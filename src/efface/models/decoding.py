@@ -92,15 +92,15 @@ def greedy_decode(
     live = [row for row in rows if row.max_new_tokens > 0]
     if not live:
         return
-    input_ids, mask = _left_pad([row.prompt for row in live], pad_id, device)
+    input_ids, mask = left_pad([row.prompt for row in live], pad_id, device)
     real = int(mask.sum())
     for token in hidden_ids:
         mask = mask & (input_ids != token)
     if on_forward:
         on_forward(real, input_ids.numel())
     with generation_context([input_ids.shape[1] - 1] * len(live)):
-        output = model(**_inputs(_accepted_inputs(model), input_ids, mask, position_ids(mask), None))
-        cache = _cache(output)
+        output = model(**next_inputs(accepted_inputs(model), input_ids, mask, position_ids(mask), None))
+        cache = cache_of(output)
         if cache is not None:
             state = _State(live, cache, mask, pick(live, output.logits[:, -1]))
             _decode_with_cache(model, state, eos=eos, hidden_ids=hidden_ids, on_forward=on_forward, pick=pick)
@@ -118,7 +118,7 @@ def _decode_with_cache(
     pick: Callable[[Sequence[DecodingRow], Tensor], Tensor],
 ) -> None:
     """Feed the last tokens only; rows that are done leave the batch."""
-    accepted = _accepted_inputs(model)
+    accepted = accepted_inputs(model)
     while True:
         tokens = state.next_tokens.tolist()
         going = [i for i, (row, token) in enumerate(zip(state.rows, tokens, strict=True)) if not row.take(token, eos)]
@@ -133,8 +133,8 @@ def _decode_with_cache(
         state.mask = torch.cat([state.mask, visible.to(state.mask.dtype)], dim=1)
         if on_forward:
             on_forward(len(state.rows), len(state.rows))
-        output = model(**_inputs(accepted, step, state.mask, position_ids(state.mask)[:, -1:], state.cache))
-        state.cache = _cache(output) or state.cache
+        output = model(**next_inputs(accepted, step, state.mask, position_ids(state.mask)[:, -1:], state.cache))
+        state.cache = cache_of(output) or state.cache
         state.next_tokens = pick(state.rows, output.logits[:, -1])
 
 
@@ -180,7 +180,7 @@ def tolerates_left_padding(model: Any, *, vocab_size: int) -> bool:
     device = next(model.parameters()).device
     ids = torch.arange(8, device=device)[None] * 7 % max(vocab_size - 1, 1) + 1
     ids = ids.clamp(max=vocab_size - 1)
-    accepted = _accepted_inputs(model)
+    accepted = accepted_inputs(model)
     padded = torch.cat([ids[:, :1].expand(1, 5), ids], dim=1)
     mask = torch.ones_like(padded)
     mask[:, :5] = 0
@@ -196,17 +196,18 @@ def tolerates_left_padding(model: Any, *, vocab_size: int) -> bool:
 def _two_steps(model: Any, accepted: frozenset[str], ids: Tensor, mask: Tensor) -> Tensor:
     """Return the next-token logits after ``ids`` and, through the cache, after one more token: (2, V)."""
     with generation_context([ids.shape[1] - 1]):
-        output = model(**_inputs(accepted, ids, mask, position_ids(mask), None))
+        output = model(**next_inputs(accepted, ids, mask, position_ids(mask), None))
         logits = [output.logits[0, -1].float()]
-        cache = _cache(output)
+        cache = cache_of(output)
         if cache is not None:
             longer = torch.cat([mask, mask[:, -1:]], dim=1)
-            output = model(**_inputs(accepted, ids[:, -1:], longer, position_ids(longer)[:, -1:], cache))
+            output = model(**next_inputs(accepted, ids[:, -1:], longer, position_ids(longer)[:, -1:], cache))
             logits.append(output.logits[0, -1].float())
     return torch.stack(logits)
 
 
-def _accepted_inputs(model: Any) -> frozenset[str]:
+def accepted_inputs(model: Any) -> frozenset[str]:
+    """Return the names of what the model's forward takes."""
     parameters = inspect.signature(unwrap(model).forward).parameters
     names = set(parameters)
     if accepts_logits_to_keep(model):
@@ -214,7 +215,8 @@ def _accepted_inputs(model: Any) -> frozenset[str]:
     return frozenset(names)
 
 
-def _inputs(accepted: frozenset[str], ids: Tensor, mask: Tensor, positions: Tensor, cache: _Cache | None) -> dict[str, Any]:
+def next_inputs(accepted: frozenset[str], ids: Tensor, mask: Tensor, positions: Tensor, cache: _Cache | None) -> dict[str, Any]:
+    """Return the arguments of one step of generation, of which only the last logits are wanted."""
     inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "use_cache": True}
     if "position_ids" in accepted:
         inputs["position_ids"] = positions
@@ -227,7 +229,8 @@ def _inputs(accepted: frozenset[str], ids: Tensor, mask: Tensor, positions: Tens
     return inputs
 
 
-def _cache(output: Any) -> _Cache | None:
+def cache_of(output: Any) -> _Cache | None:
+    """Return the cache in a model's output, or None where it keeps none that can be handed back."""
     for name in ("past_key_values", "cache_params"):
         value = getattr(output, name, None)
         if hasattr(value, "reorder_cache"):
@@ -235,7 +238,8 @@ def _cache(output: Any) -> _Cache | None:
     return None
 
 
-def _left_pad(prompts: list[tuple[int, ...]], pad_id: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def left_pad(prompts: list[tuple[int, ...]], pad_id: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return tokens and mask (B, T), padded on the left."""
     width = max(map(len, prompts))
     ids = torch.full((len(prompts), width), pad_id, dtype=torch.long)
     mask = torch.zeros_like(ids)

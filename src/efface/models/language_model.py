@@ -26,6 +26,7 @@ from efface.models.loading import load_model, read_metadata
 from efface.models.prompts import DEFAULT_MAX_LENGTH, EncodingVariant, encode_generate_item, encode_score_item
 from efface.models.protocol import Progress
 from efface.models.scoring import answer_scores
+from efface.models.shared_prompts import can_share_prompts, find_prompts, score_continuations
 
 __all__ = ["LocalModel", "PassStats", "TokenFigures", "load_language_model", "token_figures"]
 
@@ -114,6 +115,7 @@ class LocalModel:
         self._weights = weights
         self._fingerprint: tuple[Any, str] | None = None
         self._pads_left: bool | None = None
+        self._shares: bool | None = None
 
     @property
     def max_length(self) -> int | None:
@@ -170,7 +172,7 @@ class LocalModel:
         return encode_generate_item(self.tokenizer, self.template, item, variant=self.variant, max_length=self.max_length)
 
     def score(self, items: Sequence[ScoreItem], *, progress: Progress | None = None) -> list[TokenRow]:
-        """Return per-token figures of each item, in order: one forward pass per distinct sequence."""
+        """Return per-token figures of each item, in order: a distinct sequence runs once, and so does a prompt of several."""
         started = time.perf_counter()
         longest = self.max_length
         encoded = [
@@ -183,8 +185,8 @@ class LocalModel:
         rows: list[TokenRow | None] = [None] * len(items)
         done = 0
         with self._running():
-            for batch in self._plan([encoded[group[0]] for group in groups]):
-                for position, row in zip(batch, self._score_batch([encoded[groups[i][0]] for i in batch]), strict=True):
+            for batch, found in self._score_distinct([encoded[group[0]] for group in groups]):
+                for position, row in zip(batch, found, strict=True):
                     for index in groups[position]:
                         rows[index] = row
                         done += 1
@@ -229,13 +231,38 @@ class LocalModel:
         self.stats.seconds += time.perf_counter() - started
         return texts
 
+    def _score_distinct(self, sequences: list[Encoded]) -> Iterator[tuple[list[int], list[TokenRow]]]:
+        """Yield batches of indices and their rows; a prompt that several sequences begin with runs once."""
+        alone: Sequence[int] = range(len(sequences))
+        prompts = find_prompts(sequences)
+        if prompts.groups and self._can_share_prompts():
+            alone = prompts.alone
+            shared = score_continuations(
+                self.model,
+                sequences,
+                prompts.groups,
+                pad_id=self._pad_id(),
+                token_budget=self._scoring_budget(),
+                on_forward=self.stats.count,
+            )
+            for batch, logits, targets in shared:
+                yield batch, self._rows([sequences[i] for i in batch], logits, targets)
+        lengths = [len(sequences[i].input_ids) for i in alone]
+        for part in plan_batches(lengths, token_budget=self._scoring_budget()):
+            batch = [alone[i] for i in part]
+            yield batch, self._score_batch([sequences[i] for i in batch])
+
     def _score_batch(self, sequences: list[Encoded]) -> list[TokenRow]:
         batch = self._mask_published(collate(sequences, pad_id=self._pad_id()).to(self.device))
         self.stats.count(sum(len(item.input_ids) for item in sequences), batch.input_ids.numel())
         scores = answer_scores(self.model, batch)
-        figures = token_figures(scores.logits, scores.targets)
+        return self._rows(sequences, scores.logits, scores.targets)
+
+    def _rows(self, sequences: list[Encoded], logits: Tensor, answers: Tensor) -> list[TokenRow]:
+        """Turn logits (N, V) and the answer tokens (N,) they predict into a row per sequence."""
+        figures = token_figures(logits, answers)
         lengths = [item.answer_length for item in sequences]
-        targets = np.split(scores.targets.cpu().numpy(), np.cumsum(lengths)[:-1])
+        targets = np.split(answers.cpu().numpy(), np.cumsum(lengths)[:-1])
         texts = self.tokenizer.batch_decode([t.tolist() for t in targets], skip_special_tokens=True)
         stops = np.cumsum(lengths)
         eos = self.tokenizer.eos_token_id
@@ -256,11 +283,19 @@ class LocalModel:
             )
         return rows
 
-    def _plan(self, sequences: list[Encoded]) -> list[list[int]]:
-        parameter = next(self.model.parameters())
-        vocab = int(getattr(text_config(self.model), "vocab_size", 0) or len(self.tokenizer))
-        budget = logit_budget(self.token_budget, vocab_size=vocab, bytes_per_logit=parameter.element_size())
-        return plan_batches([len(sequence.input_ids) for sequence in sequences], token_budget=budget)
+    def _scoring_budget(self) -> int:
+        size = next(self.model.parameters()).element_size()
+        return logit_budget(self.token_budget, vocab_size=self._vocabulary(), bytes_per_logit=size)
+
+    def _vocabulary(self) -> int:
+        return int(getattr(text_config(self.model), "vocab_size", 0) or len(self.tokenizer))
+
+    def _can_share_prompts(self) -> bool:
+        if self._hidden_ids():  # a published mask hides tokens of the prompt by what they are
+            return False
+        if self._shares is None:
+            self._shares = can_share_prompts(self.model, vocab_size=self._vocabulary())
+        return self._shares
 
     def _plan_generation(self, rows: list[DecodingRow]) -> Iterator[list[int]]:
         groups: dict[int, list[int]] = {}
@@ -278,8 +313,7 @@ class LocalModel:
         if len({len(row.prompt) for row in rows}) <= 1:
             return True
         if self._pads_left is None:
-            vocab = int(getattr(text_config(self.model), "vocab_size", 0) or len(self.tokenizer))
-            self._pads_left = tolerates_left_padding(self.model, vocab_size=vocab)
+            self._pads_left = tolerates_left_padding(self.model, vocab_size=self._vocabulary())
         return self._pads_left
 
     def _decoding_row(self, prompt: tuple[int, ...], item: GenerateItem) -> DecodingRow:
