@@ -56,6 +56,28 @@ def choices(is_quick: bool) -> Iterator[Table]:
     yield choices_table(found, "Model: the embedded world's shape, random weights; questions as long as WMDP's.")
 
 
+def generation(is_quick: bool) -> Iterator[Table]:
+    """Texts of mixed lengths against unsorted static batches."""
+    from benchmarks.generation import compare_generation, generation_table, mixed_items, world_model
+    from efface.world import Recipe
+
+    recipe = Recipe.mini() if is_quick else Recipe.default()
+    items = mixed_items(recipe, limit=24 if is_quick else 256, max_new_tokens=12 if is_quick else 128)
+    model = world_model(recipe, is_trained=not is_quick)
+    compared = compare_generation(model, items, rounds=1 if is_quick else 3, rows_per_batch=8 if is_quick else 64)
+    yield generation_table("every set of the embedded world", items, compared)
+
+
+def job(is_quick: bool) -> Iterator[Table]:
+    """The whole job from one command against the same stages as programs of their own."""
+    from benchmarks.job import compare_job, job_table
+    from efface.world import Recipe
+
+    steps = 2 if is_quick else 40
+    recipe = Recipe.mini() if is_quick else Recipe.default()
+    yield job_table(compare_job(recipe, rounds=1 if is_quick else 3, max_steps=steps), max_steps=steps)
+
+
 def memory(is_quick: bool) -> Iterator[Table]:
     """Peak memory with and without a second model."""
     from benchmarks.memory import MEMORY_SHAPE, QUICK_MEMORY_SHAPE, run_memory
@@ -77,6 +99,8 @@ PARTS: dict[str, Callable[[bool], Iterator[Table]]] = {
     "steps": steps,
     "evaluation": evaluation,
     "choices": choices,
+    "generation": generation,
+    "job": job,
     "memory": memory,
     "methods": methods,
 }

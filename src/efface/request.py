@@ -131,6 +131,13 @@ class StopChoice(_Strict):
         return "off" if value is False else value
 
 
+def _trackers(value: Any) -> Any:
+    """Let a bare name stand for one tracker; transformers calls none of them "none"."""
+    if isinstance(value, str):
+        return () if value == "none" else (value,)
+    return value
+
+
 class ForgetSubset(_Strict):
     """Train on a part of the forget rows only; they are all evaluated."""
 
@@ -160,6 +167,7 @@ class UnlearningChoice(_Strict):
     stop: StopChoice = StopChoice()
     threads: int | None = Field(None, ge=1)
     forget_subset: ForgetSubset | None = None
+    report_to: Annotated[tuple[str, ...], BeforeValidator(_trackers)] | None = None
 
     @model_validator(mode="after")
     def _micro_batch_is_part_of_batch(self) -> Self:

@@ -9,7 +9,7 @@ from efface.adapters.choice import make_adapter
 from efface.data.encoding import Encoded
 from efface.data.items import ScoreItem
 from efface.models.language_model import LocalModel
-from efface.models.sharing import group_prompts, share_prompts
+from efface.models.sharing import share_prompts
 
 PROMPTS = [
     f"Which is it, {'really, ' * length}number {length}?\nA. one\nB. two\nC. three\nD. four\nAnswer:" for length in (0, 3, 7, 1)
@@ -63,10 +63,10 @@ def test_a_kept_prompt_gives_the_same_rows(build, tokenizer, family):
     rows = together.score([*long_answers(), *letters()])
     separate = LocalModel(model, tokenizer)
     assert_equal(rows, alone(separate, [*long_answers(), *letters()]))
-    assert together._can_reuse_prompts() is (family != "mamba")
-    if family != "mamba":
-        # Each prompt once and the answers without their last tokens.
-        assert together.stats.tokens < 0.55 * separate.stats.tokens
+    # gemma2's window and mamba's state are no plain keys and values of all tokens
+    assert together._can_share_prompts() is (family not in ("mamba", "gemma2"))
+    if together._can_share_prompts():
+        assert together.stats.tokens < 0.6 * separate.stats.tokens
 
 
 def test_a_kept_prompt_does_not_depend_on_the_batch(build, tokenizer):
@@ -74,7 +74,6 @@ def test_a_kept_prompt_does_not_depend_on_the_batch(build, tokenizer):
     one_by_one = LocalModel(model, tokenizer, token_budget=1)
     rows = one_by_one.score(long_answers())
     assert_equal(LocalModel(model, tokenizer).score(long_answers()), rows)
-    assert one_by_one.stats.forward_passes == 2 * len(PROMPTS)  # the prompts and their answers; the trial is not counted
     progress = []
     LocalModel(model, tokenizer).score(long_answers(), progress=lambda done, total: progress.append((done, total)))
     assert progress[-1] == (len(TEXTS) * len(PROMPTS), len(TEXTS) * len(PROMPTS))
@@ -88,22 +87,14 @@ def test_a_kept_prompt_and_an_adapter(build, tokenizer, name):
             parameter.data.normal_(std=0.5)
     local = LocalModel(model.eval(), tokenizer)
     assert_equal(local.score(long_answers()), alone(local, long_answers()))
-    assert local._can_reuse_prompts()
+    assert local._can_share_prompts() is (name == "lora")  # edits act where a prompt ends, which a kept prompt does not show
     assert_equal(local.bare().score(long_answers()), alone(local.bare(), long_answers()))
 
 
 def test_published_masks_by_id_are_not_shared(build, tokenizer):
     local = LocalModel(build("llama"), tokenizer, variant="openunlearning")  # its pad token is its EOS
-    assert not local._can_reuse_prompts()
+    assert not local._can_share_prompts()
     assert_equal(local.score(long_answers()), alone(local, long_answers()))
-
-
-def test_short_prompts_are_run_with_every_answer(build, tokenizer):
-    model = build("llama")
-    items = long_answers(["Who?"])
-    local, separate = LocalModel(model, tokenizer), LocalModel(model, tokenizer)
-    assert_equal(local.score(items), alone(separate, items))
-    assert local.stats.tokens == separate.stats.tokens
 
 
 def test_letters_cost_one_sequence_per_question(build, tokenizer):
@@ -130,25 +121,6 @@ def test_an_adapter_does_not_change_that(build, tokenizer, name):
     assert_equal(rows, alone(local, items))
     bare = local.bare().score(items)
     assert any(abs(float(one.logp[0] - other.logp[0])) > 1e-2 for one, other in zip(rows, bare, strict=True))
-
-
-def test_what_is_grouped():
-    def encoded(prompt, answer):
-        return Encoded((*prompt, *answer), len(prompt), len(prompt) + len(answer))
-
-    long, other = tuple(range(40)), tuple(range(1, 41))
-    sequences = [
-        encoded(long, (5, 6)),
-        encoded(other, (5,)),  # answers of one token need no second pass
-        encoded(long, (7,)),
-        encoded(other, (6,)),
-        encoded((1, 2), (5, 6)),
-        encoded((1, 2), (7, 8)),
-        encoded((*long, 41), (5, 6)),  # nobody shares it
-    ]
-    groups, rest = group_prompts(sequences)
-    assert [(group.prompt, group.answers, group.positions) for group in groups] == [(long, ((5, 6), (7,)), (0, 2))]
-    assert rest == [1, 3, 4, 5, 6]
 
 
 def test_what_is_shared():

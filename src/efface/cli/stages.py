@@ -31,9 +31,11 @@ from efface.cli.console import (
     print_script,
     progress,
 )
+from efface.cli.endpoint import API, CONCURRENCY, ENDPOINT, KEY_ENV, NAME, TOKENIZER, EndpointOptions, is_url
 
 if TYPE_CHECKING:
     from efface.request import ForgetRequest
+    from efface.results import Results
     from efface.run import RunResult
 
 __all__ = ["evaluate", "execute_request", "run", "unlearn"]
@@ -139,8 +141,8 @@ def unlearn(
     from efface.request import ForgetRequest
 
     request = ForgetRequest.from_tree(tree, overrides)
+    from efface.models.processes import is_main
     from efface.run import unlearn as verb
-    from efface.train.processes import is_main
 
     with progress(quiet=as_json) as report:
         unlearned = verb(request=request, output=output, progress=report)
@@ -163,13 +165,19 @@ def _revoke(model: str | None, name: str, output: Path, as_json: bool, print_pyt
 
 
 def evaluate(
-    model: str = typer.Argument(help="Directory or hub id of the model to measure."),
+    model: str = typer.Argument(help="Directory or hub id of the model to measure, or the URL of an OpenAI-compatible endpoint."),
     forget: str | None = FORGET,
     retain: str | None = RETAIN,
     holdout: str | None = HOLDOUT,
     retrained: str | None = RETRAINED,
     suite: str = typer.Option("auto", "--suite", help="auto (what the rows allow) or a suite's name."),
     variant: Literal["strict", "openunlearning", "original"] = typer.Option("strict", "--variant", help="Which definitions."),
+    endpoint: str | None = ENDPOINT,
+    endpoint_model: str | None = NAME,
+    endpoint_key_env: str | None = KEY_ENV,
+    endpoint_tokenizer: Path | None = TOKENIZER,
+    endpoint_api: Literal["chat", "completions"] | None = API,
+    endpoint_concurrency: int = CONCURRENCY,
     overrides: list[str] = OVERRIDES,
     seed: int | None = SEED,
     output: Path | None = typer.Option(None, "--output", "-o", help="JSON file for the figures, per row as well."),
@@ -177,20 +185,46 @@ def evaluate(
     print_python: bool = PRINT_PYTHON,
 ) -> None:
     """Measure a model on rows to forget and rows to keep."""
-    tree = given(model=model, forget=forget, retain=retain, holdout=holdout, retrained=retrained, seeds=seed)
-    call = f"efface.evaluate({model!r}, suite={suite!r}, request=request, role='model', variant={variant!r})"
+    here = None if is_url(model) else model
+    url = model if here is None else endpoint
+    remote = None
+    if url is not None:
+        named = (endpoint_model, endpoint_key_env, endpoint_tokenizer, endpoint_api, endpoint_concurrency)
+        remote = EndpointOptions(url, *named)
+    tree = given(model=here, forget=forget, retain=retain, holdout=holdout, retrained=retrained, seeds=seed)
     if print_python:
-        print_script(
-            f"request = efface.ForgetRequest.from_tree({tree!r}, overrides={overrides!r})", f"results = {call}", "print(results)"
-        )
+        _print_evaluation(tree, overrides, here, remote, suite, variant)
         return
     from efface.request import ForgetRequest
 
     request = ForgetRequest.from_tree(tree, overrides)
+    from efface.models.processes import is_main
     from efface.run import evaluate as verb
 
+    opened = None if remote is None else remote.open(request.template)
+    measured, writer = (opened, None) if here is None else (request.model, opened)
     with progress(quiet=as_json) as report:
-        results = verb(request.model, suite=suite, request=request, role="model", variant=variant, progress=report)
+        results = verb(measured, suite=suite, request=request, writer=writer, role="model", variant=variant, progress=report)
+    if is_main():
+        _print_evaluated(results, output, as_json)
+
+
+def _print_evaluation(
+    tree: dict[str, Any], overrides: list[str], here: str | None, remote: EndpointOptions | None, suite: str, variant: str
+) -> None:
+    """Print the script that measures."""
+    imports, opened = ([], "") if remote is None else remote.script()
+    measured = opened if here is None else repr(here)
+    writer = f", writer={opened}" if opened and here is not None else ""
+    print_script(
+        *([*imports, ""] if imports else []),
+        f"request = efface.ForgetRequest.from_tree({tree!r}, overrides={overrides!r})",
+        f"results = efface.evaluate({measured}, suite={suite!r}, request=request{writer}, role='model', variant={variant!r})",
+        "print(results)",
+    )
+
+
+def _print_evaluated(results: Results, output: Path | None, as_json: bool) -> None:
     if output is not None:
         import json
 

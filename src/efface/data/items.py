@@ -83,9 +83,9 @@ class TokenRow:
     Attributes:
         targets: Token ids, (n,), int64.
         logp: Log-probability of the token, (n,), float32.
-        rank: Number of vocabulary entries with a strictly higher logit, (n,), int32.
-        mean: Mean over the vocabulary of log p under p (sum p log p), (n,), float32.
-        var: Variance of log p under p, (n,), float32, not clamped.
+        rank: Number of vocabulary entries with a strictly higher logit, (n,), int32; -1 where an endpoint does not tell it.
+        mean: Mean over the vocabulary of log p under p (sum p log p), (n,), float32; NaN where an endpoint does not tell it.
+        var: Variance of log p under p, (n,), float32, not clamped; NaN as ``mean``.
         hit: Whether the token is the argmax (ties: lowest id), (n,), bool.
         ends_in_eos: Whether the last token is EOS.
         text: The continuation decoded without special tokens (for zlib).

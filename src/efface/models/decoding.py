@@ -44,7 +44,7 @@ class DecodingRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Cache:
+class _Cache:
     """A model's cache and the argument it is handed back as (state-space models have their own)."""
 
     name: str
@@ -54,7 +54,7 @@ class Cache:
 @dataclass
 class _State:
     rows: list[DecodingRow]
-    cache: Cache
+    cache: _Cache
     mask: Tensor
     next_tokens: Tensor
 
@@ -99,7 +99,7 @@ def greedy_decode(
     if on_forward:
         on_forward(real, input_ids.numel())
     with generation_context([input_ids.shape[1] - 1] * len(live)):
-        output = model(**model_inputs(accepted_inputs(model), input_ids, mask, position_ids(mask), None))
+        output = model(**next_inputs(accepted_inputs(model), input_ids, mask, position_ids(mask), None))
         cache = cache_of(output)
         if cache is not None:
             state = _State(live, cache, mask, pick(live, output.logits[:, -1]))
@@ -133,7 +133,7 @@ def _decode_with_cache(
         state.mask = torch.cat([state.mask, visible.to(state.mask.dtype)], dim=1)
         if on_forward:
             on_forward(len(state.rows), len(state.rows))
-        output = model(**model_inputs(accepted, step, state.mask, position_ids(state.mask)[:, -1:], state.cache))
+        output = model(**next_inputs(accepted, step, state.mask, position_ids(state.mask)[:, -1:], state.cache))
         state.cache = cache_of(output) or state.cache
         state.next_tokens = pick(state.rows, output.logits[:, -1])
 
@@ -196,17 +196,18 @@ def tolerates_left_padding(model: Any, *, vocab_size: int) -> bool:
 def _two_steps(model: Any, accepted: frozenset[str], ids: Tensor, mask: Tensor) -> Tensor:
     """Return the next-token logits after ``ids`` and, through the cache, after one more token: (2, V)."""
     with generation_context([ids.shape[1] - 1]):
-        output = model(**model_inputs(accepted, ids, mask, position_ids(mask), None))
+        output = model(**next_inputs(accepted, ids, mask, position_ids(mask), None))
         logits = [output.logits[0, -1].float()]
         cache = cache_of(output)
         if cache is not None:
             longer = torch.cat([mask, mask[:, -1:]], dim=1)
-            output = model(**model_inputs(accepted, ids[:, -1:], longer, position_ids(longer)[:, -1:], cache))
+            output = model(**next_inputs(accepted, ids[:, -1:], longer, position_ids(longer)[:, -1:], cache))
             logits.append(output.logits[0, -1].float())
     return torch.stack(logits)
 
 
 def accepted_inputs(model: Any) -> frozenset[str]:
+    """Return the names of what the model's forward takes."""
     parameters = inspect.signature(unwrap(model).forward).parameters
     names = set(parameters)
     if accepts_logits_to_keep(model):
@@ -214,7 +215,8 @@ def accepted_inputs(model: Any) -> frozenset[str]:
     return frozenset(names)
 
 
-def model_inputs(accepted: frozenset[str], ids: Tensor, mask: Tensor, positions: Tensor, cache: Cache | None) -> dict[str, Any]:
+def next_inputs(accepted: frozenset[str], ids: Tensor, mask: Tensor, positions: Tensor, cache: _Cache | None) -> dict[str, Any]:
+    """Return the arguments of one step of generation, of which only the last logits are wanted."""
     inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "use_cache": True}
     if "position_ids" in accepted:
         inputs["position_ids"] = positions
@@ -227,15 +229,17 @@ def model_inputs(accepted: frozenset[str], ids: Tensor, mask: Tensor, positions:
     return inputs
 
 
-def cache_of(output: Any) -> Cache | None:
+def cache_of(output: Any) -> _Cache | None:
+    """Return the cache in a model's output, or None where it keeps none that can be handed back."""
     for name in ("past_key_values", "cache_params"):
         value = getattr(output, name, None)
         if hasattr(value, "reorder_cache"):
-            return Cache(name, value)
+            return _Cache(name, value)
     return None
 
 
 def left_pad(prompts: list[tuple[int, ...]], pad_id: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return tokens and mask (B, T), padded on the left."""
     width = max(map(len, prompts))
     ids = torch.full((len(prompts), width), pad_id, dtype=torch.long)
     mask = torch.zeros_like(ids)

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from efface.data.items import TokenRow
-from efface.models.scoring import AnswerScores
 from efface.models.sharing import SharedRun
 
 __all__ = ["TokenFigures", "rows_of", "token_figures", "token_rows"]
@@ -31,16 +30,16 @@ class TokenFigures:
     hit: np.ndarray
 
 
-def token_rows(scores: AnswerScores, runs: Sequence[SharedRun], tokenizer: Any) -> list[TokenRow]:
+def token_rows(logits: Tensor, targets: Tensor, runs: Sequence[SharedRun], tokenizer: Any) -> list[TokenRow]:
     """Return the row of every answer that some sequences stand for, in the order of the runs and of their answers.
 
     Args:
-        scores: What the model says about the batch of the runs' sequences.
-        runs: The sequences, in the batch's order.
+        logits: Logits that predict each answer token of the runs' sequences, (N, V).
+        targets: Those tokens, (N,).
+        runs: The sequences, in the same order.
         tokenizer: Decodes the answers.
     """
     lengths = [run.sequence.answer_length for run in runs for _ in run.answers]
-    logits, targets = scores.logits, scores.targets
     if any(len(run.answers) > 1 for run in runs):
         places, tokens = _expanded(runs)
         logits = logits[torch.tensor(places, device=logits.device)]

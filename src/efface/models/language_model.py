@@ -10,23 +10,24 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
+from torch import Tensor
 
 from efface.data.collate import TokenBatch, collate
 from efface.data.encoding import Encoded, Template, resolve_template
 from efface.data.items import GenerateItem, ScoreItem, TokenRow
-from efface.errors import EffaceError, InputError
+from efface.errors import InputError
 from efface.models.batching import logit_budget, plan_batches
-from efface.models.continuations import continuation_logits, reuses_prompts
 from efface.models.contrast import ContrastModel
 from efface.models.decoding import DecodingRow, greedy_decode, tolerates_left_padding
-from efface.models.figures import rows_of, token_rows
+from efface.models.figures import token_rows
 from efface.models.fingerprint import fingerprint as fingerprint_of
 from efface.models.hooks import adapter_off, evaluating, text_config, unwrap
 from efface.models.loading import load_model, read_metadata
 from efface.models.prompts import DEFAULT_MAX_LENGTH, EncodingVariant, encode_generate_item, encode_score_item
 from efface.models.protocol import Progress
 from efface.models.scoring import answer_scores
-from efface.models.sharing import PromptGroup, SharedRun, group_prompts, share_prompts
+from efface.models.shared_prompts import can_share_prompts, find_prompts, score_continuations
+from efface.models.sharing import SharedRun, share_prompts
 
 __all__ = ["LocalModel", "PassStats", "load_language_model"]
 
@@ -101,7 +102,7 @@ class LocalModel:
         self._weights = weights
         self._fingerprint: tuple[Any, str] | None = None
         self._pads_left: bool | None = None
-        self._reuses: bool | None = None
+        self._shares: bool | None = None
 
     @property
     def max_length(self) -> int | None:
@@ -158,10 +159,10 @@ class LocalModel:
         return encode_generate_item(self.tokenizer, self.template, item, variant=self.variant, max_length=self.max_length)
 
     def score(self, items: Sequence[ScoreItem], *, progress: Progress | None = None) -> list[TokenRow]:
-        """Return per-token figures of each item, in order: one forward pass per distinct sequence.
+        """Return per-token figures of each item, in order: a distinct sequence runs once, and so does a prompt of several.
 
-        Continuations of one token after the same prompt (the letters of a multiple-choice question) share one sequence; longer
-        ones after the same long prompt share its pass, where the model's cache allows it.
+        Continuations of one token after the same prompt (the letters of a multiple-choice question) share one sequence; where the
+        model's cache allows it, longer ones start from what their prompt left behind.
         """
         started = time.perf_counter()
         longest = self.max_length
@@ -223,50 +224,52 @@ class LocalModel:
 
     def _score_distinct(self, sequences: list[Encoded]) -> Iterator[list[tuple[int, TokenRow]]]:
         """Yield (place, row) of the sequences, a batch at a time; what shares a prompt shares its pass."""
-        groups, rest = group_prompts(sequences)
-        if groups and not self._can_reuse_prompts():
-            groups, rest = [], list(range(len(sequences)))
-        lengths = [len(group.prompt) + sum(map(len, group.answers)) for group in groups]
-        for batch in self._plan(lengths):
-            chosen = [groups[index] for index in batch]
-            yield list(zip((p for group in chosen for p in group.positions), self._score_groups(chosen), strict=True))
-        runs = share_prompts([sequences[position] for position in rest])
-        for batch in self._plan([len(run.sequence.input_ids) for run in runs]):
-            shared = [runs[index] for index in batch]
-            yield list(zip((rest[p] for run in shared for p in run.positions), self._score_batch(shared), strict=True))
-
-    def _score_groups(self, groups: list[PromptGroup]) -> list[TokenRow]:
-        logits = continuation_logits(self.model, groups, pad_id=self._pad_id(), on_forward=self.stats.count)
-        if logits is None:
-            raise EffaceError(
-                "The model kept its prompt's keys and values once and then did not. Scoring needs the same from every pass. "
-                "Report the model's class."
+        runs = share_prompts(sequences)
+        run_sequences = [run.sequence for run in runs]
+        alone: Sequence[int] = range(len(runs))
+        prompts = find_prompts(run_sequences)
+        if prompts.groups and self._can_share_prompts():
+            alone = prompts.alone
+            continued = score_continuations(
+                self.model,
+                run_sequences,
+                prompts.groups,
+                pad_id=self._pad_id(),
+                token_budget=self._scoring_budget(),
+                on_forward=self.stats.count,
             )
-        answers = [answer for group in groups for answer in group.answers]
-        targets = torch.tensor([token for answer in answers for token in answer], device=logits.device)
-        return rows_of(logits, targets, [len(answer) for answer in answers], self.tokenizer)
+            for batch, logits, targets in continued:
+                yield self._placed([runs[i] for i in batch], logits, targets)
+        lengths = [len(run_sequences[i].input_ids) for i in alone]
+        for part in plan_batches(lengths, token_budget=self._scoring_budget()):
+            yield self._score_batch([runs[alone[i]] for i in part])
 
-    def _score_batch(self, runs: list[SharedRun]) -> list[TokenRow]:
+    def _score_batch(self, runs: list[SharedRun]) -> list[tuple[int, TokenRow]]:
         sequences = [run.sequence for run in runs]
         batch = self._mask_published(collate(sequences, pad_id=self._pad_id()).to(self.device))
         self.stats.count(sum(len(item.input_ids) for item in sequences), batch.input_ids.numel())
-        return token_rows(answer_scores(self.model, batch), runs, self.tokenizer)
+        scores = answer_scores(self.model, batch)
+        return self._placed(runs, scores.logits, scores.targets)
 
-    def _can_reuse_prompts(self) -> bool:
-        if self._hidden_ids():  # the published masks hide tokens by their id, wherever they stand
-            return False
-        if self._reuses is None:
-            self._reuses = reuses_prompts(self.model, vocab_size=self._vocabulary, pad_id=self._pad_id())
-        return self._reuses
+    def _placed(self, runs: list[SharedRun], logits: Tensor, targets: Tensor) -> list[tuple[int, TokenRow]]:
+        """Return the rows that logits (N, V) of the runs' answer tokens (N,) give, each with its place."""
+        places = [place for run in runs for place in run.positions]
+        return list(zip(places, token_rows(logits, targets, runs, self.tokenizer), strict=True))
+
+    def _scoring_budget(self) -> int:
+        size = next(self.model.parameters()).element_size()
+        return logit_budget(self.token_budget, vocab_size=self._vocabulary, bytes_per_logit=size)
 
     @property
     def _vocabulary(self) -> int:
         return int(getattr(text_config(self.model), "vocab_size", 0) or len(self.tokenizer))
 
-    def _plan(self, lengths: list[int]) -> list[list[int]]:
-        parameter = next(self.model.parameters())
-        budget = logit_budget(self.token_budget, vocab_size=self._vocabulary, bytes_per_logit=parameter.element_size())
-        return plan_batches(lengths, token_budget=budget)
+    def _can_share_prompts(self) -> bool:
+        if self._hidden_ids():  # a published mask hides tokens of the prompt by what they are
+            return False
+        if self._shares is None:
+            self._shares = can_share_prompts(self.model, vocab_size=self._vocabulary)
+        return self._shares
 
     def _plan_generation(self, rows: list[DecodingRow]) -> Iterator[list[int]]:
         groups: dict[int, list[int]] = {}
@@ -346,7 +349,7 @@ class LocalModel:
         )
         other.stats = self.stats
         other._pads_left = self._pads_left
-        other._reuses = self._reuses if adapter is None and model is None else None
+        other._shares = self._shares if adapter is None and model is None else None
         return other
 
 

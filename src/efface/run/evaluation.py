@@ -15,6 +15,7 @@ from efface.evals.metrics.base import Variant
 from efface.evals.suites.base import Suite, make_suite
 from efface.models.language_model import LocalModel, load_language_model
 from efface.models.memory import peak_memory
+from efface.models.protocol import LanguageModel
 from efface.request import ForgetRequest
 from efface.results import Cost, Metric, Results
 from efface.run.progress import Progress, within
@@ -64,7 +65,7 @@ def with_extra_sets(data: SuiteData, request: ForgetRequest) -> SuiteData:
 
 
 def measure_suites(
-    model: LocalModel,
+    model: LanguageModel,
     request: ForgetRequest,
     data: SuiteData,
     *,
@@ -81,9 +82,8 @@ def measure_suites(
     Raises:
         InputError: When the request asks for no suite.
     """
-    tiny = sum(p.numel() for p in model.model.parameters()) < TINY and model.device.type == "cpu"
     found: dict[str, Results] = {}
-    with cpu_threads(request.unlearning.threads or (1 if tiny else None)):
+    with cpu_threads(request.unlearning.threads or (1 if _is_tiny(model) else None)):
         for chosen, suites in suites_of(request, variant).items():
             found |= evaluate_all(
                 model,
@@ -101,12 +101,18 @@ def measure_suites(
     return found
 
 
+def _is_tiny(model: LanguageModel) -> bool:
+    if not isinstance(model, LocalModel):
+        return False
+    return sum(p.numel() for p in model.model.parameters()) < TINY and model.device.type == "cpu"
+
+
 def evaluate_roles(
     request: ForgetRequest,
     models: Mapping[str, str | Path],
     data: SuiteData,
     *,
-    own_rows: Path,
+    own_rows: Path | None,
     progress: Progress | None = None,
 ) -> Evaluated:
     """Measure every model that is there, the retrained one first.
@@ -115,7 +121,8 @@ def evaluate_roles(
         request: The request, for suites, seeds and threads.
         models: Role -> directory or hub id.
         data: Forget, retain, holdout and further sets.
-        own_rows: Row cache of the unlearned model; the others' rows are shared between runs.
+        own_rows: Row cache of the unlearned model (of several processes the main one keeps it); the others' rows are shared
+            between runs.
         progress: Told of items done.
     """
     results: dict[str, Results] = {}

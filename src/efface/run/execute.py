@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from efface.models.language_model import load_language_model
+from efface.models.processes import is_main, share
 from efface.report import write_report
 from efface.request import ForgetRequest
 from efface.results import Cost, Intention, PathPoint, Report, Results, Unlearned
 from efface.run.evaluation import evaluate_roles
 from efface.run.folder import RunFolder, environment
-from efface.run.plan import Plan, make_job, make_plan, prepare_models
+from efface.run.plan import Plan, make_job, make_plan, open_trackers, prepare_models
 from efface.run.progress import Progress, within
 from efface.train.language_model import cpu_threads
-from efface.train.processes import is_main, share
+from efface.train.trackers import Trackers
 from efface.train.unlearn import run_job
 
 __all__ = ["RunResult", "execute"]
@@ -53,7 +54,7 @@ def execute(
 ) -> RunResult | None:
     """Unlearn, evaluate and report; what an earlier start of the same request has done is not done again.
 
-    Of several processes (``accelerate launch``) the main one does all of it and the others take part in the training only.
+    Of several processes (``accelerate launch``) the main one does all of it; the others take part in training and measuring.
 
     Args:
         request: What to do.
@@ -73,19 +74,14 @@ def execute(
         _assist(plan)
         return None
     folder = RunFolder(_output(request, plan, output), plan.record, overwrite=overwrite)
-    with folder.open():
+    with folder.open(), open_trackers(plan, folder.path / "logs") as trackers:
         (folder.path / "request.yaml").write_text(request.as_yaml(), encoding="utf-8")
         started = time.perf_counter()
         models = prepare_models(plan, progress)
         building = {} if plan.recipe is None else {"building the models": Cost(time.perf_counter() - started)}
-        unlearned, steps_now = _unlearn(plan, models, folder, progress)
-        measured = evaluate_roles(
-            request,
-            {**models, "unlearned": unlearned.path},
-            plan.data,
-            own_rows=folder.path / "rows",
-            progress=progress,
-        )
+        unlearned, steps_now = _unlearn(plan, models, folder, trackers, progress)
+        roles = share(lambda: {**models, "unlearned": unlearned.path})
+        measured = evaluate_roles(request, roles, plan.data, own_rows=folder.path / "rows", progress=progress)
         folder.write("metrics.json", {role: result.as_dict() for role, result in measured.results.items()})
         now = {
             "steps_executed": float(steps_now),
@@ -93,6 +89,8 @@ def execute(
             "items_generated": _sum(measured.results, "generated_now"),
         }
         folder.finish("evaluation", now)
+        if trackers is not None:
+            trackers.log(_figures(measured.results))
         report = _report(plan, folder, unlearned, measured.results, {**building, **measured.costs})
         folder.finish("report", {})
     return RunResult(folder.path, unlearned, measured.results, report, now)
@@ -114,16 +112,17 @@ class Place:
 
 
 def _assist(plan: Plan) -> None:
-    """Take part in the training that the main process has prepared, if there is any."""
+    """Take part in the training that the main process has prepared, if there is any, and in the measuring."""
     place: Place | None = share(_nothing)
-    if place is None:
-        return
-    job = make_job(plan, place.original)
-    with cpu_threads(job.settings.threads):
-        run_job(job, place.model, checkpoints=place.checkpoints)
+    if place is not None:
+        job = make_job(plan, place.original)
+        with cpu_threads(job.settings.threads):
+            run_job(job, place.model, checkpoints=place.checkpoints)
+    roles: Mapping[str, str | Path] = share(_nothing)
+    evaluate_roles(plan.request, roles, plan.data, own_rows=None)
 
 
-def _nothing() -> None:
+def _nothing() -> Any:
     """What a process that is not the main one has to tell."""
 
 
@@ -132,7 +131,19 @@ def _output(request: ForgetRequest, plan: Plan, output: str | Path | None) -> Pa
     return Path(place).expanduser() if place else Path("runs") / f"{plan.spec.name}-{plan.hash[:8]}"
 
 
-def _unlearn(plan: Plan, models: Mapping[str, str | Path], folder: RunFolder, progress: Progress | None) -> tuple[Unlearned, int]:
+def _figures(results: Mapping[str, Results]) -> dict[str, float]:
+    """Return every figure there is as ``role/name``."""
+    return {
+        f"{role}/{name}": float(metric.value)
+        for role, result in results.items()
+        for name, metric in result.metrics.items()
+        if metric.value is not None
+    }
+
+
+def _unlearn(
+    plan: Plan, models: Mapping[str, str | Path], folder: RunFolder, trackers: Trackers | None, progress: Progress | None
+) -> tuple[Unlearned, int]:
     """Return the unlearned model and the optimiser steps executed now; a finished stage is read back."""
     target = folder.path / "model"
     if folder.is_done("unlearning") and target.is_dir():
@@ -140,7 +151,7 @@ def _unlearn(plan: Plan, models: Mapping[str, str | Path], folder: RunFolder, pr
         return replace(_read_unlearned(folder.read("unlearned.json"), target), load=load_language_model), 0
     checkpoints = folder.path / "checkpoints"
     share(lambda: Place(models["original"], target, checkpoints))
-    job = make_job(plan, models["original"])
+    job = replace(make_job(plan, models["original"]), trackers=trackers)
     with cpu_threads(job.settings.threads):
         unlearned = run_job(job, target, checkpoints=checkpoints, progress=within(progress, "unlearning"))
     folder.write("unlearned.json", {**asdict(replace(unlearned, load=None)), "path": target.name})

@@ -25,6 +25,7 @@ _OURS = {
     "audit",
     "checkpoints",
     "examples-plaintext.json",
+    "logs",
     "manifest.json",
     "metrics.json",
     "model",

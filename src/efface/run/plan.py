@@ -6,6 +6,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,16 +27,18 @@ from efface.methods.refusals import refusal_pool
 from efface.models.checks import require_trainable
 from efface.models.loading import ModelInfo, check_model
 from efface.models.memory import MemoryEstimate, available_memory, estimate_memory, require_memory, training_shape
+from efface.models.processes import is_main
 from efface.request import EMBEDDED, EMBEDDED_MINI, ForgetRequest
 from efface.run.evaluation import TINY, suites_of, with_extra_sets
 from efface.run.lineage import Lineage, keep_forgotten, read_lineage, require_continuable
 from efface.run.progress import Progress, within
 from efface.train.settings import StopSettings, TrainSettings
+from efface.train.trackers import Trackers, check_trackers
 from efface.train.unlearn import UnlearningJob
 from efface.world import BuildState, Recipe, build_models
 from efface.world.shapes import shape_for
 
-__all__ = ["Plan", "make_job", "make_plan", "prepare_models"]
+__all__ = ["Plan", "make_job", "make_plan", "open_trackers", "prepare_models"]
 
 DEFAULT_METHOD = "npo"
 CHARACTERS_PER_TOKEN = 3
@@ -86,7 +89,7 @@ class Plan:
             texts = self.request.sampled_texts
             resolved["retain"] = {"kind": kind, **(resolved["retain"] if texts is None else {"texts": texts})}
         resolved["method"] = self.spec.resolved()
-        resolved["training"] = _training(self).model_dump(mode="json")
+        resolved["training"] = _training(self).model_dump(mode="json", exclude={"report_to"})  # who is told changes nothing
         for name in ("forget_weight", "retention", "rule", "adapter", "unlearning"):
             resolved.pop(name, None)
         resolved["max_length"] = self.request.unlearning.max_length
@@ -163,6 +166,8 @@ def make_plan(request: ForgetRequest, *, trains: bool = True) -> Plan:
     )
     if missing and trains:
         raise MissingNeed(" ".join(missing))
+    if trains:
+        check_trackers(request.unlearning.report_to or ())
     notes = [str(item.message) for item in caught if issubclass(item.category, UserWarning)]
     plan = Plan(request, data, spec, info, recipe, is_fictional, tuple(notes), lineage, own_retain)
     if not trains:
@@ -233,6 +238,20 @@ def make_job(plan: Plan, original: str | Path) -> UnlearningJob:
             )
         ),
     )
+
+
+@contextmanager
+def open_trackers(plan: Plan, folder: Path) -> Iterator[Trackers | None]:
+    """Give the trackers the request names, in the main process, and end their runs when the block does."""
+    names = plan.request.unlearning.report_to
+    if not names or not is_main():
+        yield None
+        return
+    trackers = Trackers(names, folder, run_name=plan.name)
+    try:
+        yield trackers
+    finally:
+        trackers.close()
 
 
 def _recipe(request: ForgetRequest) -> Recipe:

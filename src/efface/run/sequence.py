@@ -13,12 +13,12 @@ from efface.errors import InputError
 from efface.models.checks import ADAPTER_FILE, METADATA_FILE, read_json, read_metadata
 from efface.models.loading import atomic_directory
 from efface.models.peft_types import OWN_TYPES
+from efface.models.processes import share
 from efface.request import ForgetRequest
 from efface.run.execute import RunResult, execute
 from efface.run.folder import write_json
 from efface.run.progress import Progress
 from efface.run.verbs import changed
-from efface.train.processes import share
 
 __all__ = ["execute_in_turn", "revoke"]
 

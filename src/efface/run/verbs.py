@@ -10,15 +10,17 @@ from typing import Any
 
 from efface.errors import InputError
 from efface.evals.metrics.base import Variant
+from efface.models.endpoint import WrittenElsewhere
 from efface.models.language_model import LocalModel, load_language_model
 from efface.models.loading import check_model, save_model
+from efface.models.processes import is_main, share
+from efface.models.protocol import LanguageModel
 from efface.request import EMBEDDED, EMBEDDED_MINI, ForgetRequest, SuiteChoice
 from efface.results import Results, Unlearned
 from efface.run.evaluation import measure_suites, side_by_side
-from efface.run.plan import Plan, make_job, make_plan, prepare_models
+from efface.run.plan import Plan, make_job, make_plan, open_trackers, prepare_models
 from efface.run.progress import Progress, within
 from efface.train.language_model import cpu_threads
-from efface.train.processes import is_main, share
 from efface.train.unlearn import run_job
 
 __all__ = ["changed", "evaluate", "load", "unlearn"]
@@ -66,28 +68,32 @@ def unlearn(
     models = share(lambda: prepare_models(plan, progress))
     target = Path(output) if output is not None else Path(tempfile.mkdtemp(prefix="efface-unlearned-")) / "model"
     job = make_job(plan, models["original"])
-    with cpu_threads(job.settings.threads):
+    with cpu_threads(job.settings.threads), open_trackers(plan, target.with_name(f"{target.name}-logs")) as trackers:
+        job = replace(job, trackers=trackers)
         made = run_job(job, target, progress=within(progress, "unlearning") if is_main() else None)
     return replace(made, load=load_language_model)
 
 
 def evaluate(
-    model: str | Path | LocalModel | Unlearned | None = None,
+    model: str | Path | LanguageModel | Unlearned | None = None,
     *,
     suite: str = "auto",
     request: ForgetRequest | None = None,
-    against: str | Path | LocalModel | Results | None = None,
+    against: str | Path | LanguageModel | Results | None = None,
+    writer: LanguageModel | None = None,
     role: str = "unlearned",
     variant: Variant = "strict",
     progress: Progress | None = None,
 ) -> Results:
-    """Measure a model on a request's rows.
+    """Measure a model on a request's rows; several processes (``accelerate launch``) share the work and return the same figures.
 
     Args:
-        model: What to measure; None takes the request's original model.
+        model: What to measure: a directory, a hub id, or anything that speaks the two verbs, such as an endpoint
+            (:func:`efface.models.endpoint.open_endpoint`); None takes the request's original model.
         suite: "auto" (what the rows allow) or the name of a suite; a request's own choice of suites wins over "auto".
         request: Where the rows come from.
         against: The retrained model or its results, for what is defined relative to it; None takes the request's ``retrained``.
+        writer: What writes the texts in the model's place, such as an endpoint that serves it; the model itself then only scores.
         role: Label of the model in tables.
         variant: "strict", "openunlearning" or "original".
         progress: Told of (stage, done, in all).
@@ -99,7 +105,8 @@ def evaluate(
         raise InputError("No request was given. It names the rows to measure on. Pass request=ForgetRequest(...).")
     asked = request if suite == "auto" else changed(request, {"evaluate": (SuiteChoice(suite=suite),)})
     plan = make_plan(asked, trains=False)
-    roles = prepare_models(plan, progress)
+    progress = progress if is_main() else None
+    roles = share(lambda: prepare_models(plan, progress))
     measured = _resolve(model, roles, "original")
     if measured is None:
         raise InputError("There is no model to measure. Give one, or a request that names it. Pass model=... .")
@@ -110,9 +117,9 @@ def evaluate(
         compared = {}
     else:
         compared = measure_suites(_loaded(reference, plan), asked, plan.data, role="retrained", variant=variant, progress=progress)
-    return side_by_side(
-        measure_suites(_loaded(measured, plan), asked, plan.data, role=role, against=compared, variant=variant, progress=progress)
-    )
+    asked_of = _loaded(measured, plan)
+    asked_of = asked_of if writer is None else WrittenElsewhere(asked_of, writer)
+    return side_by_side(measure_suites(asked_of, asked, plan.data, role=role, against=compared, variant=variant, progress=progress))
 
 
 def load(path: str | Path) -> LocalModel:
@@ -121,15 +128,15 @@ def load(path: str | Path) -> LocalModel:
 
 
 def _resolve(model: Any, roles: Mapping[str, str | Path], default: str) -> Any:
-    if model is None or model in (EMBEDDED, EMBEDDED_MINI):
+    if model is None or (isinstance(model, str) and model in (EMBEDDED, EMBEDDED_MINI)):
         return roles.get(default)
     if isinstance(model, str) and model in roles:
         return roles[model]
     return model.path if isinstance(model, Unlearned) else model
 
 
-def _loaded(model: Any, plan: Plan) -> LocalModel:
-    return model if isinstance(model, LocalModel) else load_language_model(model, template=plan.request.template)
+def _loaded(model: Any, plan: Plan) -> LanguageModel:
+    return model if isinstance(model, LanguageModel) else load_language_model(model, template=plan.request.template)
 
 
 def changed(request: ForgetRequest | None, changes: Mapping[str, Any]) -> ForgetRequest:

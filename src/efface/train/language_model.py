@@ -21,11 +21,12 @@ from efface.data.encoding import Encoded
 from efface.errors import InputError
 from efface.models.hooks import output_head
 from efface.models.memory import peak_memory
+from efface.models.processes import count
 from efface.results import Cost, PathPoint
 from efface.train.items import Collator, FlatItems, Items
 from efface.train.monitor import Monitor
-from efface.train.processes import count
 from efface.train.settings import TrainSettings
+from efface.train.trackers import Trackers
 from efface.train.trainer import Losses, PathCallback, UnlearningTrainer, last_checkpoint
 
 __all__ = ["TrainResult", "cpu_threads", "train"]
@@ -61,6 +62,7 @@ def train(
     score: Callable[[Any, Mapping[str, float]], float] | None = None,
     progress: Callable[[int, int], None] | None = None,
     checkpoints: Path | None = None,
+    trackers: Trackers | None = None,
 ) -> TrainResult:
     """Train ``model`` in place.
 
@@ -74,6 +76,7 @@ def train(
         score: Selection score of a checkpoint, ``(model, values) -> float``, lower is better; None: the built-in one.
         progress: Called with (steps done, steps in all).
         checkpoints: Folder for checkpoints; an interrupted run found there is continued. None keeps none.
+        trackers: Experiment trackers that are told of the path and the losses; the caller closes them.
 
     Returns:
         The path, why training ended, and what it cost.
@@ -103,8 +106,11 @@ def train(
             evaluate_every=settings.evaluate_every or max(1, math.ceil(steps / 10)),
             keeps_best=settings.select == "best" and bool(monitor.sets),
             progress=progress,
+            trackers=trackers,
         )
         trainer.remove_callback(PrinterCallback)
+        if trackers is not None:  # ahead of the path, whose first point is sent as soon as training begins
+            trainer.add_callback(trackers)
         trainer.add_callback(path)
         resume = last_checkpoint(folder)
         if resume is not None:
@@ -168,8 +174,9 @@ def _arguments(settings: TrainSettings, folder: Path, steps: int, batch: int, *,
         save_strategy="steps" if saves else "no",
         save_steps=save_every,
         save_total_limit=2,
-        logging_strategy="steps" if settings.report_to else "no",
-        report_to=list(settings.report_to) or "none",
+        logging_strategy="steps" if settings.report_to else "no",  # the same in all processes: logging gathers the loss
+        logging_steps=settings.evaluate_every or max(1, math.ceil(steps / 10)),
+        report_to="none",  # the trackers are callbacks of our own, which outlive the Trainer
         seed=settings.seed,
         data_seed=settings.seed,
         use_cpu=not torch.cuda.is_available() and not torch.backends.mps.is_available(),

@@ -45,7 +45,7 @@ class TrainSettings(BaseModel):
     stop: StopSettings = StopSettings()
     seed: int = 0
     threads: int | None = Field(None, ge=1, description="CPU threads of the training process; None: leave as it is.")
-    report_to: tuple[str, ...] = ()
+    report_to: tuple[str, ...] = Field((), description="Experiment trackers, by transformers' names; none by default.")
 
     @model_validator(mode="after")
     def _check(self) -> Self:

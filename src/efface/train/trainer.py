@@ -19,11 +19,12 @@ from transformers import Trainer, TrainerCallback
 from efface.errors import InputError, TrainingStopped
 from efface.methods.base import Objective, ReferenceLookup, Retention, UpdateRule
 from efface.models.context import training_roles
+from efface.models.processes import share
 from efface.models.scoring import AnswerScores, answer_scores
 from efface.results import PathPoint
 from efface.train.gradients import StepGradients, displaced
 from efface.train.monitor import Monitor
-from efface.train.processes import share
+from efface.train.trackers import Trackers
 
 __all__ = ["STATE_FILE", "LossParts", "Losses", "PathCallback", "UnlearningTrainer", "last_checkpoint"]
 
@@ -279,6 +280,7 @@ class PathCallback(TrainerCallback):
     stopped: str = "completed"
     best: dict[str, Any] = field(default_factory=dict)
     first_step_logs: dict[str, float] = field(default_factory=dict)
+    trackers: Trackers | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Measure step 0, unless a checkpoint brought its own history."""
@@ -336,6 +338,8 @@ class PathCallback(TrainerCallback):
     def _measure(self, model: nn.Module, step: int) -> PathPoint:
         extra = dict(self.trainer.step_logs) if self.trainer is not None else {}
         point = self.monitor.measure(model, step=step, epoch=step * self.items_per_step / self.items_per_epoch, extra=extra)
+        if self.trackers is not None:
+            self.trackers.log({f"path/{name}": value for name, value in point.values.items()}, step=step)
         score = point.values["selection_score"]
         if self.keeps_best and step > 0 and score < self.best.get("score", math.inf):
             weights = {n: p.detach().to("cpu", copy=True) for n, p in model.named_parameters() if p.requires_grad}

@@ -24,15 +24,17 @@ from efface.methods.refusals import refusals_for
 from efface.methods.weights.base import WeightMethod
 from efface.models.checks import is_adapter
 from efface.models.loading import check_model, load_model, read_metadata, save_model
+from efface.models.processes import share
 from efface.models.reference import ReferenceStore
 from efface.request import ForgetSubset
 from efface.results import Intention, Unlearned
 from efface.train.items import UnlearningItems
 from efface.train.language_model import TrainResult, train
-from efface.train.processes import share, unshard
+from efface.train.processes import unshard
 from efface.train.sampled import sampled_rows
 from efface.train.settings import TrainSettings
 from efface.train.subset import select_rows
+from efface.train.trackers import Trackers
 from efface.train.trainer import Losses
 
 __all__ = ["MONITOR_ROWS", "Sequences", "UnlearningJob", "fit", "monitor_sets", "run_job"]
@@ -68,6 +70,7 @@ class UnlearningJob:
         sampled_texts: Texts the model writes before training in place of rows to keep, or None.
         subset: Part of the forget rows that is trained on, or None for all; the path is measured on all.
         lineage: What the model's ``efface.json`` says of the requests it has been through, this one last.
+        trackers: Experiment trackers that are told of the path and the losses; of several processes the main one has them.
     """
 
     model: str | Path
@@ -92,6 +95,7 @@ class UnlearningJob:
     sampled_texts: int | None = None
     subset: ForgetSubset | None = None
     lineage: tuple[Mapping[str, Any], ...] = ()
+    trackers: Trackers | None = None
 
 
 @dataclass
@@ -276,6 +280,7 @@ def fit(
         score=score,
         progress=progress,
         checkpoints=checkpoints,
+        trackers=job.trackers,
     )
 
 
