@@ -16,7 +16,9 @@ FOLDS = 4
 
 
 def growing_folds(rows: RowSet, folds: int = FOLDS, *, order: Sequence[str] | None = None) -> tuple[RowSet, ...]:
-    """Return sets that contain each other, each with twice the entities of the one before; four make the last 8 times the first.
+    """Return sets that contain each other, each with about twice the entities of the one before; the last is the whole.
+
+    Four make the last at least eight times the first, where there are eight entities.
 
     Args:
         rows: What is cut.
@@ -27,8 +29,7 @@ def growing_folds(rows: RowSet, folds: int = FOLDS, *, order: Sequence[str] | No
         InputError: When there are not entities for two folds.
     """
     people = _people(rows, order)
-    smallest = max(1, len(people) // 2 ** (folds - 1))
-    sizes = [smallest * 2**fold for fold in range(folds) if smallest * 2**fold <= len(people)]
+    sizes = sorted({max(1, len(people) // 2**halvings) for halvings in range(folds)})
     return tuple(_of(rows, people[:size], f"forget_{n}") for n, size in enumerate(_enough(sizes, rows), start=1))
 
 

@@ -200,7 +200,7 @@ def plot_axis(result: AxisResult, *, names: Sequence[str] | None = None, ax: Axe
         names = [name for name in result.figures if describe(name).scale in ("score", "share")]
     folds = [point.fold for point in result.points]
     with house_style():
-        ax = ax or _new_axes(5.4, 3.0)
+        ax = ax or _new_axes(7.2, 3.2)
         ends = []
         for name, (colour, marker) in zip(names, _CURVES * len(names), strict=False):
             if "retrained" in result.points[0].results:

@@ -64,7 +64,7 @@ def run_axes(
         request: Model, method, seeds and data. Its suites are measured at every fold; ``evaluate: auto`` stands for ``muse``.
         axis: "scalability" or "sustainability".
         output: Folder that gets a run folder per fold, and ``AXIS.json``.
-        folds: Forget sets in order. None takes MUSE's own for the embedded world (four, the last 8 times the first, and four
+        folds: Forget sets in order. None takes MUSE's own for the embedded world (four, the last ten times the first, and four
             disjoint ones) and for ``forget: muse:DIR:CORPUS``; any other forget set is cut by entity.
         figures: Figures whose curves are shown.
         utility: Figure whose slope is the result.
@@ -80,7 +80,7 @@ def run_axes(
     if axis not in get_args(Axis):
         raise unknown_name("axis", axis, list(get_args(Axis)))
     asked = changed(request, {"evaluate": (SuiteChoice(suite="muse"),)}) if request.evaluate in ("auto", "none") else request
-    plan = make_plan(asked)
+    plan = make_plan(asked, trains=False)  # each fold's own plan asks for the method's needs
     sets = _folds(plan, axis) if folds is None else tuple(read_rows(fold) for fold in folds)
     if len(sets) < 2:
         raise InputError(f"There is {len(sets)} fold. A curve needs two at least. Give more forget sets, or leave folds out.")

@@ -9,7 +9,7 @@
 | verbmem | the passages of the forget people, first sentence and heading given |
 | knowmem | unseen frames of the forget and of the retain2 people |
 | privleak | passages of forget and of holdout people |
-| scal | four forget sets, each of which contains the one before and is twice as large |
+| scal | four forget sets, each of which contains the one before and is about twice as large; the last is the whole |
 | sust | four disjoint forget sets |
 
 Deviations: no examples before a question, since a model this small has only ever read one question at a time and answers the
@@ -28,7 +28,7 @@ from efface.errors import InputError
 from efface.world.config import WorldConfig
 from efface.world.corpus import World
 
-__all__ = ["MuseWorld", "muse_world"]
+__all__ = ["MuseWorld", "muse_world", "passages_as_questions"]
 
 _GIVEN_SENTENCES = 2
 
@@ -83,6 +83,14 @@ def muse_world(world: World) -> MuseWorld:
         scal=growing_folds(forget, order=people),
         sust=disjoint_folds(forget, order=people),
     )
+
+
+def passages_as_questions(rows: RowSet) -> RowSet:
+    """Return the rows with every passage as a question, its heading and first sentence, and the rest as the answer.
+
+    For methods that give forget questions another answer and cannot take texts.
+    """
+    return RowSet(tuple(_opened(row) if row.is_text else row for row in rows), rows.source)
 
 
 def _named(part: str) -> str:
