@@ -9,12 +9,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 
-from efface.data.encoding import TEMPLATES, Template
+from efface.data.encoding import TEMPLATES, Template, resolve_template
 from efface.data.items import GenerateItem, ScoreItem
 from efface.errors import InputError
 from efface.models.decoding import DecodingRow, greedy_decode
 from efface.models.figures import token_figures
 from efface.models.language_model import LocalModel
+from efface.models.prompts import encode_score_item, encode_score_items
 from efface.models.protocol import LanguageModel
 
 QUESTIONS = [
@@ -313,3 +314,24 @@ def test_bare_switches_the_adapter_off(build, tokenizer):
     assert adapted.bare().generate(generate_items()) == texts
     assert any(np.abs(a.logp - b.logp).max() > 1e-3 for a, b in zip(adapted.score(score_items()), plain, strict=True))
     assert adapted.fingerprint != adapted.bare().fingerprint
+
+
+@pytest.mark.parametrize("template", [None, "llama2_chat"])
+def test_items_are_encoded_together_as_one_by_one(tokenizer, template):
+    plain = resolve_template(tokenizer, template)
+    shots = (("Who taught Mina Okoro?", "Her mother."),) * 3
+    turns = ({"role": "user", "content": "Who?"}, {"role": "assistant", "content": "She."}, {"role": "user", "content": "And?"})
+    items = [
+        *score_items(),
+        ScoreItem("empty", "", "Who?"),
+        ScoreItem("shots", "No.", "And?", shots=shots),
+        ScoreItem("turns", "No.", messages=turns),
+        ScoreItem("text", "Ada Bell was born in Lisbon.", form="text", prefix_share=0.5),
+        ScoreItem("border", "Öst 東京", "Where?"),
+    ]
+    for longest in (None, 120):  # the second drops few-shot pairs
+        together = encode_score_items(tokenizer, plain, items, max_length=longest)
+        assert together == [encode_score_item(tokenizer, plain, item, max_length=longest) for item in items]
+    with pytest.raises(InputError, match="Row 0 has"):
+        encode_score_items(tokenizer, plain, items, max_length=4)
+    assert encode_score_items(tokenizer, plain, []) == []

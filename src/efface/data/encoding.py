@@ -25,9 +25,11 @@ __all__ = [
     "Template",
     "check_border",
     "encode_answer",
+    "encode_answers",
     "encode_prompt",
     "encode_row",
     "encode_text",
+    "plain_prompt",
     "resolve_template",
 ]
 
@@ -154,7 +156,7 @@ def encode_prompt(
     if template.kind == "chat":
         turns = _chat_turns(template, question, shots, messages)
         return list(tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False))
-    return list(tokenizer(_plain_prompt(template, question, shots, messages))["input_ids"])
+    return list(tokenizer(plain_prompt(template, question, shots, messages))["input_ids"])
 
 
 def encode_answer(
@@ -177,15 +179,39 @@ def encode_answer(
     if template.kind == "chat":
         ids, start = _encode_chat(tokenizer, template, question, answer, shots, messages)
     else:
-        prompt = _plain_prompt(template, question, shots, messages)
+        prompt = plain_prompt(template, question, shots, messages)
         ids, start = _split_by_offset(tokenizer, prompt, prompt + template.answer_prefix + answer)
-    if max_length is not None:
-        ids = ids[:max_length]
+    return _closed(tokenizer, template, ids[:max_length], start, row_id)
+
+
+def encode_answers(
+    tokenizer: Any, template: Template, prompts: Sequence[str], answers: Sequence[str], row_ids: Sequence[str]
+) -> list[Encoded]:
+    """Return what :func:`encode_answer` makes of each prompt and answer, several times as fast: the tokenizer is called once.
+
+    Args:
+        tokenizer: A fast tokenizer.
+        template: A plain template.
+        prompts: Prompts as :func:`plain_prompt` makes them.
+        answers: One per prompt.
+        row_ids: One per prompt.
+    """
+    if not prompts:
+        return []
+    full = [prompt + template.answer_prefix + answer for prompt, answer in zip(prompts, answers, strict=True)]
+    found = tokenizer(full, return_offsets_mapping=True)
+    return [
+        _closed(tokenizer, template, ids, _border(offsets, len(prompt)), row_id)
+        for ids, offsets, prompt, row_id in zip(found["input_ids"], found["offset_mapping"], prompts, row_ids, strict=True)
+    ]
+
+
+def _closed(tokenizer: Any, template: Template, ids: list[int], start: int, row_id: str) -> Encoded:
+    """Return a sequence that ends as the template wants it to."""
     eos = tokenizer.eos_token_id
     if template.add_eos and eos is not None and (not ids or ids[-1] != eos):
         ids = [*ids, eos]
-    start = min(max(start, 1), len(ids))
-    return Encoded(tuple(ids), start, len(ids), row_id)
+    return Encoded(tuple(ids), min(max(start, 1), len(ids)), len(ids), row_id)
 
 
 def encode_text(
@@ -237,12 +263,13 @@ def encode_row(
     )
 
 
-def _plain_prompt(
+def plain_prompt(
     template: Template,
     question: str,
-    shots: Sequence[tuple[str, str]],
-    messages: Sequence[Mapping[str, str]] | None,
+    shots: Sequence[tuple[str, str]] = (),
+    messages: Sequence[Mapping[str, str]] | None = None,
 ) -> str:
+    """Return the plain-template prompt of a question, or of the turns of a conversation, after few-shot pairs."""
     if not messages:
         return prompt_text(template, question, shots)
     pairs: list[tuple[str, str]] = []
@@ -298,12 +325,12 @@ def _split_by_offset(tokenizer: Any, prompt: str, full: str) -> tuple[list[int],
     if not getattr(tokenizer, "is_fast", False):
         return list(tokenizer(full)["input_ids"]), len(tokenizer(prompt)["input_ids"])
     encoding = tokenizer(full, return_offsets_mapping=True)
-    ids, offsets = list(encoding["input_ids"]), encoding["offset_mapping"]
-    border = len(prompt)
-    for index, (_, end) in enumerate(offsets):
-        if end > border:
-            return ids, index
-    return ids, len(ids)
+    return list(encoding["input_ids"]), _border(encoding["offset_mapping"], len(prompt))
+
+
+def _border(offsets: Sequence[tuple[int, int]], border: int) -> int:
+    """Return the first token that holds a character behind the border; their number where none does."""
+    return next((index for index, (_, end) in enumerate(offsets) if end > border), len(offsets))
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from efface.models.figures import token_rows
 from efface.models.fingerprint import fingerprint as fingerprint_of
 from efface.models.hooks import adapter_off, evaluating, text_config, unwrap
 from efface.models.loading import load_model, read_metadata
-from efface.models.prompts import DEFAULT_MAX_LENGTH, EncodingVariant, encode_generate_item, encode_score_item
+from efface.models.prompts import DEFAULT_MAX_LENGTH, EncodingVariant, encode_generate_item, encode_score_item, encode_score_items
 from efface.models.protocol import Progress
 from efface.models.scoring import answer_scores
 from efface.models.shared_prompts import can_share_prompts, find_prompts, score_continuations
@@ -165,10 +165,7 @@ class LocalModel:
         model's cache allows it, longer ones start from what their prompt left behind.
         """
         started = time.perf_counter()
-        longest = self.max_length
-        encoded = [
-            encode_score_item(self.tokenizer, self.template, item, variant=self.variant, max_length=longest) for item in items
-        ]
+        encoded = encode_score_items(self.tokenizer, self.template, items, variant=self.variant, max_length=self.max_length)
         distinct: dict[tuple[Any, ...], list[int]] = {}
         for index, sequence in enumerate(encoded):
             distinct.setdefault((sequence.input_ids, sequence.answer_start, sequence.answer_end), []).append(index)

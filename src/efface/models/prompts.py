@@ -7,13 +7,23 @@ which cuts at 200 and leaves EOS away where the text fills them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
-from efface.data.encoding import Encoded, Template, encode_answer, encode_prompt, encode_text, prompt_text
+from efface.data.encoding import (
+    Encoded,
+    Template,
+    encode_answer,
+    encode_answers,
+    encode_prompt,
+    encode_text,
+    plain_prompt,
+    prompt_text,
+)
 from efface.data.items import GenerateItem, ScoreItem
 from efface.errors import InputError
 
-__all__ = ["DEFAULT_MAX_LENGTH", "EncodingVariant", "encode_generate_item", "encode_score_item"]
+__all__ = ["DEFAULT_MAX_LENGTH", "EncodingVariant", "encode_generate_item", "encode_score_item", "encode_score_items"]
 
 EncodingVariant = Literal["strict", "openunlearning", "original"]
 DEFAULT_MAX_LENGTH: dict[EncodingVariant, int | None] = {"strict": None, "openunlearning": 512, "original": 200}
@@ -48,6 +58,29 @@ def encode_score_item(
     if item.form == "completion":
         return encode_text(tokenizer, item.answer, prefix=item.question, max_length=max_length, row_id=item.row_id)
     return encode_text(tokenizer, item.answer, prefix_share=item.prefix_share, max_length=max_length, row_id=item.row_id)
+
+
+def encode_score_items(
+    tokenizer: Any,
+    template: Template,
+    items: Sequence[ScoreItem],
+    *,
+    variant: EncodingVariant = "strict",
+    max_length: int | None = None,
+) -> list[Encoded]:
+    """Return what :func:`encode_score_item` returns for each item; plain questions go through the tokenizer together."""
+    found: dict[int, Encoded] = {}
+    if variant == "strict" and template.kind == "plain" and getattr(tokenizer, "is_fast", False):
+        asked = [index for index, item in enumerate(items) if item.form == "qa"]
+        prompts = [plain_prompt(template, items[i].question, items[i].shots, items[i].messages or None) for i in asked]
+        answers, rows = [items[i].answer for i in asked], [items[i].row_id for i in asked]
+        encoded = zip(asked, encode_answers(tokenizer, template, prompts, answers, rows), strict=True)
+        # One that is too long loses few-shot pairs, or is refused, on the way that items take one by one.
+        found = {index: one for index, one in encoded if max_length is None or len(one.input_ids) <= max_length}
+    return [
+        found[index] if index in found else encode_score_item(tokenizer, template, item, variant=variant, max_length=max_length)
+        for index, item in enumerate(items)
+    ]
 
 
 def encode_generate_item(

@@ -130,12 +130,9 @@ class _Kept:
 
         device = self.mask.device
         lengths = [sequence.answer_length for sequence in sequences]
-        ids = torch.full((len(sequences), max(lengths)), pad_id, dtype=torch.long)
-        targets = torch.zeros_like(ids)
-        for row, (sequence, length) in enumerate(zip(sequences, lengths, strict=True)):
-            start = sequence.answer_start
-            ids[row, :length] = torch.tensor(sequence.input_ids[start - 1 : start - 1 + length])
-            targets[row, :length] = torch.tensor(sequence.input_ids[start : start + length])
+        answers = [sequence.input_ids[sequence.answer_start - 1 : sequence.answer_end] for sequence in sequences]
+        padded = torch.tensor([[*answer, *[pad_id] * (max(lengths) + 1 - len(answer))] for answer in answers])
+        ids, targets = padded[:, :-1], padded[:, 1:]
         real = torch.arange(ids.shape[1])[None] < torch.tensor(lengths)[:, None]
         if on_forward:
             on_forward(sum(lengths), ids.numel())
