@@ -192,6 +192,10 @@ METRICS = Registry(
         "mia_reference": "efface.evals.metrics.membership:MembershipReference",
         "privleak": "efface.evals.metrics.membership:PrivLeak",
         "rel_diff_min_k": "efface.evals.metrics.membership:RelDiff",
+        "memorization_score": "efface.evals.metrics.aggregate:MemorizationScore",
+        "utility_score": "efface.evals.metrics.aggregate:UtilityScore",
+        "aggregate": "efface.evals.metrics.aggregate:AggregateScore",
+        "aggregate_without_privacy": "efface.evals.metrics.aggregate:AggregateScoreWithoutPrivacy",
     },
     group="efface.metrics",
 )
