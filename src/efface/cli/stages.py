@@ -168,21 +168,24 @@ def evaluate(
     retain: str | None = RETAIN,
     holdout: str | None = HOLDOUT,
     retrained: str | None = RETRAINED,
+    against: str | None = typer.Option(
+        None, "--against", help="The retrained model's figures: a JSON of ours or OpenUnlearning's."
+    ),
+    original: str | None = typer.Option(None, "--original", help="Original model or its figures, for the aggregate score."),
     suite: str = typer.Option("auto", "--suite", help="auto (what the rows allow) or a suite's name."),
     variant: Literal["strict", "openunlearning", "original"] = typer.Option("strict", "--variant", help="Which definitions."),
     overrides: list[str] = OVERRIDES,
     seed: int | None = SEED,
     output: Path | None = typer.Option(None, "--output", "-o", help="JSON file for the figures, per row as well."),
+    export: Path | None = typer.Option(None, "--export-openunlearning", help="Folder for the figures as OpenUnlearning's logs."),
     as_json: bool = JSON,
     print_python: bool = PRINT_PYTHON,
 ) -> None:
     """Measure a model on rows to forget and rows to keep."""
     tree = given(model=model, forget=forget, retain=retain, holdout=holdout, retrained=retrained, seeds=seed)
-    call = f"efface.evaluate({model!r}, suite={suite!r}, request=request, role='model', variant={variant!r})"
+    others = given(against=against, original=original)
     if print_python:
-        print_script(
-            f"request = efface.ForgetRequest.from_tree({tree!r}, overrides={overrides!r})", f"results = {call}", "print(results)"
-        )
+        _print_evaluation(tree, overrides, {"suite": suite, "role": "model", "variant": variant, **others}, export)
         return
     from efface.request import ForgetRequest
 
@@ -190,12 +193,29 @@ def evaluate(
     from efface.run import evaluate as verb
 
     with progress(quiet=as_json) as report:
-        results = verb(request.model, suite=suite, request=request, role="model", variant=variant, progress=report)
+        results = verb(request.model, suite=suite, request=request, role="model", variant=variant, progress=report, **others)
     if output is not None:
         import json
 
         output.write_text(json.dumps(results.as_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    if export is not None:
+        from efface.evals.openunlearning import write_openunlearning
+
+        write_openunlearning(results, export)
     print_json(results.as_dict(per_item=False)) if as_json else print_results({"model": results})
+
+
+def _print_evaluation(tree: dict[str, Any], overrides: list[str], settings: dict[str, Any], export: Path | None) -> None:
+    named = ", ".join(f"{key}={value!r}" for key, value in settings.items())
+    lines = [
+        f"request = efface.ForgetRequest.from_tree({tree!r}, overrides={overrides!r})",
+        f"results = efface.evaluate({tree['model']!r}, request=request, {named})",
+        "print(results)",
+    ]
+    if export is not None:
+        lines = ["from efface.evals.openunlearning import write_openunlearning", "", *lines]
+        lines.append(f"write_openunlearning(results, {str(export)!r})")
+    print_script(*lines)
 
 
 def _run_facts(result: RunResult) -> dict[str, Any]:
