@@ -232,7 +232,7 @@ def test_nothing_is_written_over(retrained, data, tmp_path):
 
 
 def test_muse_has_keys_of_its_own(tmp_path):
-    figures = {"verbmem_forget_rouge": 0.58, "knowmem_forget_rouge": 0.64, "knowmem_retain_rouge": 0.56, "privleak": -99.8}
+    figures = {"forget_verbmem": 0.58, "forget_knowmem": 0.64, "retain_knowmem": 0.56, "muse_privleak": -99.8}
     results = Results("original", "muse", {name: Metric(name, value, "reference", VARIANT) for name, value in figures.items()})
     paths = write_openunlearning(results, tmp_path)
     assert [path.name for path in paths] == ["MUSE_EVAL.json", "MUSE_SUMMARY.json"]
@@ -247,7 +247,7 @@ def test_muse_entries_are_f1(tmp_path):
     (tmp_path / "MUSE_EVAL.json").write_text(
         json.dumps({"forget_verbmem_ROUGE": {"agg_value": 0.25, "value_by_index": {"0": entry}}})
     )
-    assert read_openunlearning(tmp_path)["verbmem_forget_rouge"].per_item == (0.25,)
+    assert read_openunlearning(tmp_path)["forget_verbmem"].per_item == (0.25,)
 
 
 def test_results_of_ours_are_no_log(retrained, data):

@@ -24,7 +24,7 @@ Kind = Literal["probability", "wrong", "options", "rouge_recall", "rouge_f1", "c
 the texts; ``closeness`` and ``preference`` the ratio R of which min(R, 1/R) or max(0, 1 - R) is averaged; ``score`` the figure.
 """
 
-ATTACKED_SETS = ("forget", "holdout")
+ATTACKED_SETS: tuple[str, str] = ("forget", "holdout")
 TAG = "efface"
 """Key under which a log of ours says by which definitions it was made; OpenUnlearning reads only the keys it asks for."""
 
@@ -32,17 +32,18 @@ LOG_SCORE = "log_score"
 """Field of ours beside a ratio: log R to the last bit, so that a model compared with its own exported log is at distance 0."""
 
 MUSE_KEYS: Mapping[str, str] = {
-    "verbmem_forget_rouge": "forget_verbmem_ROUGE",
-    "verbmem_forget_extraction_strength": "extraction_strength",
-    "verbmem_forget_exact_memorization": "exact_memorization",
-    "knowmem_forget_rouge": "forget_knowmem_ROUGE",
-    "knowmem_retain_rouge": "retain_knowmem_ROUGE",
-    "mia_min_k": "mia_min_k",
-    "privleak": "privleak",
+    "forget_verbmem": "forget_verbmem_ROUGE",
+    "verbmem_extraction_strength": "extraction_strength",
+    "verbmem_exact_memorization": "exact_memorization",
+    "forget_knowmem": "forget_knowmem_ROUGE",
+    "retain_knowmem": "retain_knowmem_ROUGE",
+    "muse_mia_min_k": "mia_min_k",
+    "muse_privleak": "privleak",
 }
 """Internal name -> key in ``MUSE_EVAL.json``; ``extraction_strength`` is that of the passages there."""
 
-_SETS = ("verbmem_forget", "knowmem_forget", "knowmem_retain", "real_authors", "world_facts", "forget", "retain")
+_SETS = ("real_authors", "world_facts", "forget", "retain", "verbmem")
+_MUSE_SETS = {"forget_verbmem": "verbmem", "forget_knowmem": "forget_qa", "retain_knowmem": "retain_qa"}
 _PARENTS = {  # figures that skip a row without a loss, and whose entries may then stand under wrong indices
     "forget_truth_ratio": ("forget_Q_A_PARA_Prob", "forget_Q_A_PERT_Prob"),
     "forget_truth_ratio_prob_mean": ("forget_Q_A_PARA_Prob", "forget_Q_A_PERT_Prob"),
@@ -65,6 +66,7 @@ class Column:
         set_name: Rows it is about; "" where it covers several sets.
         aim: Which way is better.
         parents: Keys whose empty entries this figure leaves out.
+        sides: Rows an attack tells apart, as ATTACKED_SETS names them in the log.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Column:
     set_name: str
     aim: Aim
     parents: tuple[str, ...] = ()
+    sides: tuple[str, str] = ATTACKED_SETS
 
 
 def columns_of(stem: str) -> list[Column]:
@@ -87,14 +90,17 @@ def stem_of(suite: str) -> str:
 
 
 def _column(name: str, key: str, *, is_muse: bool) -> Column:
+    if is_muse and name in _MUSE_SETS:
+        return Column(name, key, "rouge_f1", _MUSE_SETS[name], "reference" if name.startswith("forget") else "higher")
     set_name = next((each for each in _SETS if name.startswith(f"{each}_") and name != "forget_quality"), "")
-    return Column(name, key, _kind(name, set_name, is_muse), set_name, _aim(name, set_name), _PARENTS.get(key, ()))
-
-
-def _kind(name: str, set_name: str, is_muse: bool) -> Kind:
     figure = name.removeprefix(f"{set_name}_") if set_name else name
+    sides = ("privleak_forget", "privleak_holdout") if is_muse else ATTACKED_SETS
+    return Column(name, key, _kind(figure, set_name), set_name, _aim(figure, set_name), _PARENTS.get(key, ()), sides)
+
+
+def _kind(figure: str, set_name: str) -> Kind:
     if figure.endswith("rouge"):
-        return "rouge_f1" if is_muse else "rouge_recall"
+        return "rouge_recall"
     if figure == "truth_ratio":
         return "closeness" if set_name == "forget" else "preference"
     if figure.endswith("probability"):
@@ -102,16 +108,15 @@ def _kind(name: str, set_name: str, is_muse: bool) -> Kind:
     if figure == "probability_w_options":
         return "options"
     if not set_name:
-        return "attack" if name.startswith("mia_") else "total"
+        return "attack" if "mia_" in figure else "total"
     return "score"
 
 
-def _aim(name: str, set_name: str) -> Aim:
-    figure = name.removeprefix(f"{set_name}_") if set_name else name
+def _aim(figure: str, set_name: str) -> Aim:
     if figure == "perturbed_probability":
         return "reference"
     kind = METRICS.get(_KINDS.get(figure, figure))
-    aim: Aim = kind.aim if set_name.endswith("forget") or not set_name else kind.aim_elsewhere
+    aim: Aim = kind.aim if set_name in ("", "forget", "verbmem") else kind.aim_elsewhere
     return aim
 
 
@@ -119,4 +124,6 @@ _KINDS = {
     "paraphrased_probability": "probability",
     "paraphrased_question_probability": "probability",
     "paraphrased_rouge": "rouge",
+    "muse_mia_min_k": "mia_min_k",
+    "muse_privleak": "privleak",
 }

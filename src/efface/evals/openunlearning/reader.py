@@ -161,7 +161,7 @@ class _Reading:
             if side:
                 details |= {f"mean_{key}": _finite(side.get("agg_value")), f"n_{key}": float(len(scores[key]))}
         value = entry.get("auc", entry.get("agg_value"))
-        found = {column.name: self._metric(column, value, scores["forget"], set_name="forget", details=details)}
+        found = {column.name: self._metric(column, value, scores["forget"], set_name=column.sides[0], details=details)}
         if column.name == "mia_loss":  # its scores are the losses, which the reference attack takes
             for key in ATTACKED_SETS:
                 found |= self._derived(Column("", column.key, "score", key, "reference"), "nll", scores[key])
