@@ -34,6 +34,7 @@ from efface.cli.console import (
 
 if TYPE_CHECKING:
     from efface.request import ForgetRequest
+    from efface.results import Results
     from efface.run import RunResult
 
 __all__ = ["evaluate", "execute_request", "run", "unlearn"]
@@ -178,44 +179,81 @@ def evaluate(
     seed: int | None = SEED,
     output: Path | None = typer.Option(None, "--output", "-o", help="JSON file for the figures, per row as well."),
     export: Path | None = typer.Option(None, "--export-openunlearning", help="Folder for the figures as OpenUnlearning's logs."),
+    tasks: str | None = typer.Option(None, "--lm-eval", help="Tasks of the lm-evaluation-harness, such as mmlu,gsm8k."),
+    task_limit: int | None = typer.Option(None, "--lm-eval-limit", min=1, help="Questions per task, to try it out."),
+    task_shots: int | None = typer.Option(None, "--lm-eval-shots", min=0, help="Examples before each question."),
+    task_folder: Path | None = typer.Option(None, "--lm-eval-tasks", help="Folder with task files of your own."),
     as_json: bool = JSON,
     print_python: bool = PRINT_PYTHON,
 ) -> None:
     """Measure a model on rows to forget and rows to keep."""
     tree = given(model=model, forget=forget, retain=retain, holdout=holdout, retrained=retrained, seeds=seed)
-    others = given(against=against, original=original)
+    settings = {"suite": suite, "role": "model", "variant": variant, **given(against=against, original=original)}
+    folder = None if task_folder is None else str(task_folder)
+    harness = None if tasks is None else given(limit=task_limit, shots=task_shots, include=folder, seed=seed)
+    asked = None if tasks is None else [task.strip() for task in tasks.split(",")]
+    measures_rows = tasks is None or forget is not None or model in ("embedded", "embedded:mini")
     if print_python:
-        _print_evaluation(tree, overrides, {"suite": suite, "role": "model", "variant": variant, **others}, export)
+        _print_evaluation(tree, overrides, settings if measures_rows else None, export, (asked, harness))
         return
-    from efface.request import ForgetRequest
-
-    request = ForgetRequest.from_tree(tree, overrides)
     from efface.run import evaluate as verb
+    from efface.run import evaluate_on_tasks
+    from efface.run.evaluation import side_by_side
 
+    found: dict[str, Results] = {}
     with progress(quiet=as_json) as report:
-        results = verb(request.model, suite=suite, request=request, role="model", variant=variant, progress=report, **others)
+        if measures_rows:
+            from efface.request import ForgetRequest
+
+            request = ForgetRequest.from_tree(tree, overrides)
+            found["rows"] = verb(request.model, request=request, progress=report, **settings)
+        if asked is not None and harness is not None:
+            found["tasks"] = evaluate_on_tasks(model, asked, progress=report, **harness)
+    results = side_by_side(found)
+    _write_figures(results, output, found.get("rows"), export)
+    print_json(results.as_dict(per_item=False)) if as_json else print_results({"model": results})
+
+
+def _write_figures(results: Results, output: Path | None, rows: Results | None, export: Path | None) -> None:
     if output is not None:
         import json
 
         output.write_text(json.dumps(results.as_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
     if export is not None:
+        from efface.errors import InputError
         from efface.evals.openunlearning import write_openunlearning
 
-        write_openunlearning(results, export)
-    print_json(results.as_dict(per_item=False)) if as_json else print_results({"model": results})
+        if rows is None:
+            raise InputError("No rows were measured, so there is no log to write. OpenUnlearning's logs hold rows. Pass --forget.")
+        write_openunlearning(rows, export)
 
 
-def _print_evaluation(tree: dict[str, Any], overrides: list[str], settings: dict[str, Any], export: Path | None) -> None:
-    named = ", ".join(f"{key}={value!r}" for key, value in settings.items())
-    lines = [
-        f"request = efface.ForgetRequest.from_tree({tree!r}, overrides={overrides!r})",
-        f"results = efface.evaluate({tree['model']!r}, request=request, {named})",
-        "print(results)",
-    ]
-    if export is not None:
-        lines = ["from efface.evals.openunlearning import write_openunlearning", "", *lines]
+def _print_evaluation(
+    tree: dict[str, Any],
+    overrides: list[str],
+    settings: dict[str, Any] | None,
+    export: Path | None,
+    tasks: tuple[list[str] | None, dict[str, Any] | None],
+) -> None:
+    """Print the script that measures rows, tasks or both."""
+    head: list[str] = []
+    lines: list[str] = []
+    if settings is not None:
+        named = ", ".join(f"{key}={value!r}" for key, value in settings.items())
+        lines = [
+            f"request = efface.ForgetRequest.from_tree({tree!r}, overrides={overrides!r})",
+            f"results = efface.evaluate({tree['model']!r}, request=request, {named})",
+            "print(results)",
+        ]
+    if settings is not None and export is not None:
+        head.append("from efface.evals.openunlearning import write_openunlearning")
         lines.append(f"write_openunlearning(results, {str(export)!r})")
-    print_script(*lines)
+    asked, harness = tasks
+    if asked is not None:
+        head.append("from efface.run import evaluate_on_tasks")
+        named = "".join(f", {key}={value!r}" for key, value in (harness or {}).items())
+        lines.append(f"print(evaluate_on_tasks({tree['model']!r}, {asked!r}{named}))")
+    print_script(*head, *([""] if head else []), *lines)
 
 
 def _run_facts(result: RunResult) -> dict[str, Any]:
