@@ -206,6 +206,10 @@ METRICS = Registry(
         "muse_privleak": "efface.evals.metrics.muse:MusePrivLeak",
         "scalability": "efface.evals.metrics.muse:Scalability",
         "sustainability": "efface.evals.metrics.muse:Sustainability",
+        "memorization_score": "efface.evals.metrics.aggregate:MemorizationScore",
+        "utility_score": "efface.evals.metrics.aggregate:UtilityScore",
+        "aggregate": "efface.evals.metrics.aggregate:AggregateScore",
+        "aggregate_without_privacy": "efface.evals.metrics.aggregate:AggregateScoreWithoutPrivacy",
     },
     group="efface.metrics",
 )

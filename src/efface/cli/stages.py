@@ -170,6 +170,10 @@ def evaluate(
     retain: str | None = RETAIN,
     holdout: str | None = HOLDOUT,
     retrained: str | None = RETRAINED,
+    against: str | None = typer.Option(
+        None, "--against", help="The retrained model's figures: a JSON of ours or OpenUnlearning's."
+    ),
+    original: str | None = typer.Option(None, "--original", help="Original model or its figures, for the aggregate score."),
     suite: str = typer.Option("auto", "--suite", help="auto (what the rows allow) or a suite's name."),
     variant: Literal["strict", "openunlearning", "original"] = typer.Option("strict", "--variant", help="Which definitions."),
     endpoint: str | None = ENDPOINT,
@@ -181,6 +185,11 @@ def evaluate(
     overrides: list[str] = OVERRIDES,
     seed: int | None = SEED,
     output: Path | None = typer.Option(None, "--output", "-o", help="JSON file for the figures, per row as well."),
+    export: Path | None = typer.Option(None, "--export-openunlearning", help="Folder for the figures as OpenUnlearning's logs."),
+    tasks: str | None = typer.Option(None, "--lm-eval", help="Tasks of the lm-evaluation-harness, such as mmlu,gsm8k."),
+    task_limit: int | None = typer.Option(None, "--lm-eval-limit", min=1, help="Questions per task, to try it out."),
+    task_shots: int | None = typer.Option(None, "--lm-eval-shots", min=0, help="Examples before each question."),
+    task_folder: Path | None = typer.Option(None, "--lm-eval-tasks", help="Folder with task files of your own."),
     as_json: bool = JSON,
     print_python: bool = PRINT_PYTHON,
 ) -> None:
@@ -192,44 +201,78 @@ def evaluate(
         named = (endpoint_model, endpoint_key_env, endpoint_tokenizer, endpoint_api, endpoint_concurrency)
         remote = EndpointOptions(url, *named)
     tree = given(model=here, forget=forget, retain=retain, holdout=holdout, retrained=retrained, seeds=seed)
+    settings = {"suite": suite, "role": "model", "variant": variant, **given(against=against, original=original)}
+    folder = None if task_folder is None else str(task_folder)
+    harness = None if tasks is None else given(limit=task_limit, shots=task_shots, include=folder, seed=seed)
+    asked = None if tasks is None else [task.strip() for task in tasks.split(",")]
+    measures_rows = tasks is None or forget is not None or model in ("embedded", "embedded:mini")
     if print_python:
-        _print_evaluation(tree, overrides, here, remote, suite, variant)
+        _print_evaluation(tree, overrides, settings if measures_rows else None, export, (asked, harness), remote)
         return
-    from efface.request import ForgetRequest
-
-    request = ForgetRequest.from_tree(tree, overrides)
     from efface.models.processes import is_main
+    from efface.request import ForgetRequest
     from efface.run import evaluate as verb
+    from efface.run import evaluate_on_tasks
+    from efface.run.evaluation import side_by_side
 
-    opened = None if remote is None else remote.open(request.template)
-    measured, writer = (opened, None) if here is None else (request.model, opened)
+    request = ForgetRequest.from_tree(tree, overrides) if measures_rows else None
+    opened = None if remote is None else remote.open(None if request is None else request.template)
+    found: dict[str, Results] = {}
     with progress(quiet=as_json) as report:
-        results = verb(measured, suite=suite, request=request, writer=writer, role="model", variant=variant, progress=report)
+        if request is not None:
+            measured, writer = (opened, None) if here is None else (request.model, opened)
+            found["rows"] = verb(measured, request=request, writer=writer, progress=report, **settings)
+        if asked is not None and harness is not None:
+            found["tasks"] = evaluate_on_tasks(here or opened, asked, progress=report, **harness)
     if is_main():
-        _print_evaluated(results, output, as_json)
+        _show_figures(side_by_side(found), output, found.get("rows"), export, as_json)
 
 
-def _print_evaluation(
-    tree: dict[str, Any], overrides: list[str], here: str | None, remote: EndpointOptions | None, suite: str, variant: str
-) -> None:
-    """Print the script that measures."""
-    imports, opened = ([], "") if remote is None else remote.script()
-    measured = opened if here is None else repr(here)
-    writer = f", writer={opened}" if opened and here is not None else ""
-    print_script(
-        *([*imports, ""] if imports else []),
-        f"request = efface.ForgetRequest.from_tree({tree!r}, overrides={overrides!r})",
-        f"results = efface.evaluate({measured}, suite={suite!r}, request=request{writer}, role='model', variant={variant!r})",
-        "print(results)",
-    )
-
-
-def _print_evaluated(results: Results, output: Path | None, as_json: bool) -> None:
+def _show_figures(results: Results, output: Path | None, rows: Results | None, export: Path | None, as_json: bool) -> None:
     if output is not None:
         import json
 
         output.write_text(json.dumps(results.as_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    if export is not None:
+        from efface.errors import InputError
+        from efface.evals.openunlearning import write_openunlearning
+
+        if rows is None:
+            raise InputError("No rows were measured, so there is no log to write. OpenUnlearning's logs hold rows. Pass --forget.")
+        write_openunlearning(rows, export)
     print_json(results.as_dict(per_item=False)) if as_json else print_results({"model": results})
+
+
+def _print_evaluation(
+    tree: dict[str, Any],
+    overrides: list[str],
+    settings: dict[str, Any] | None,
+    export: Path | None,
+    tasks: tuple[list[str] | None, dict[str, Any] | None],
+    remote: EndpointOptions | None,
+) -> None:
+    """Print the script that measures rows, tasks or both."""
+    imports, opened = ([], "") if remote is None else remote.script()
+    head: list[str] = list(imports)
+    lines: list[str] = []
+    measured = repr(tree["model"]) if "model" in tree else opened
+    writer = f", writer={opened}" if opened and "model" in tree else ""
+    if settings is not None:
+        named = ", ".join(f"{key}={value!r}" for key, value in settings.items())
+        lines = [
+            f"request = efface.ForgetRequest.from_tree({tree!r}, overrides={overrides!r})",
+            f"results = efface.evaluate({measured}, request=request{writer}, {named})",
+            "print(results)",
+        ]
+    if settings is not None and export is not None:
+        head.append("from efface.evals.openunlearning import write_openunlearning")
+        lines.append(f"write_openunlearning(results, {str(export)!r})")
+    asked, harness = tasks
+    if asked is not None:
+        head.append("from efface.run import evaluate_on_tasks")
+        named = "".join(f", {key}={value!r}" for key, value in (harness or {}).items())
+        lines.append(f"print(evaluate_on_tasks({measured}, {asked!r}{named}))")
+    print_script(*head, *([""] if head else []), *lines)
 
 
 def _run_facts(result: RunResult) -> dict[str, Any]:

@@ -52,11 +52,13 @@ class Template(BaseModel):
     assistant_end: str = "\n\n"
     system: str = ""
     add_eos: bool = Field(default=True, description="Append EOS to the answer unless it ends in it; EOS is a labelled token.")
+    date_string: str = Field(default="", description="Date that a chat template writes into its system turn; empty: its own.")
 
     @property
     def hash(self) -> str:
         """First 16 hex digits of the SHA-256 of the resolved fields."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+        unused = set() if self.date_string else {"date_string"}  # what was measured before there was such a field stays valid
+        return hashlib.sha256(self.model_dump_json(exclude=unused).encode()).hexdigest()[:16]
 
     def record(self) -> str | dict[str, Any]:
         """Return what :func:`resolve_template` turns back into this template: its name where it is a built-in, else all fields."""
@@ -77,6 +79,10 @@ TEMPLATES: Mapping[str, Template] = {
     ),
     "question_answer": Template(
         name="question_answer", user_start="Question: ", user_end="\n", assistant_start="Answer: ", answer_prefix=""
+    ),
+    "assistant_chat": Template(name="assistant_chat", kind="chat", system="You are a helpful assistant."),
+    "assistant_chat_dated": Template(
+        name="assistant_chat_dated", kind="chat", system="You are a helpful assistant.", date_string="10 Apr 2025"
     ),
 }
 
@@ -155,7 +161,7 @@ def encode_prompt(
     """
     if template.kind == "chat":
         turns = _chat_turns(template, question, shots, messages)
-        return list(tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False))
+        return _chat_ids(tokenizer, template, turns, opens_answer=True)
     return list(tokenizer(plain_prompt(template, question, shots, messages))["input_ids"])
 
 
@@ -300,6 +306,11 @@ def _chat_turns(
     return [*turns, {"role": "user", "content": question}]
 
 
+def _chat_ids(tokenizer: Any, template: Template, turns: Sequence[Mapping[str, str]], *, opens_answer: bool = False) -> list[int]:
+    written = {"date_string": template.date_string} if template.date_string else {}
+    return list(tokenizer.apply_chat_template(turns, add_generation_prompt=opens_answer, return_dict=False, **written))
+
+
 def _encode_chat(
     tokenizer: Any,
     template: Template,
@@ -309,8 +320,8 @@ def _encode_chat(
     messages: Sequence[Mapping[str, str]] | None,
 ) -> tuple[list[int], int]:
     turns = _chat_turns(template, question, shots, messages)
-    prompt = list(tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False))
-    full = list(tokenizer.apply_chat_template([*turns, {"role": "assistant", "content": answer}], return_dict=False))
+    prompt = _chat_ids(tokenizer, template, turns, opens_answer=True)
+    full = _chat_ids(tokenizer, template, [*turns, {"role": "assistant", "content": answer}])
     # A template may rewrite the generation prompt once the answer is there; the shared prefix is the prompt either way.
     start = 0
     while start < min(len(prompt), len(full)) and prompt[start] == full[start]:

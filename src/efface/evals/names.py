@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-from efface.results import Results
-
-__all__ = ["OPENUNLEARNING_KEYS", "from_openunlearning", "to_openunlearning", "to_openunlearning_summary"]
+__all__ = ["OPENUNLEARNING_KEYS", "from_openunlearning", "to_openunlearning"]
 
 OPENUNLEARNING_KEYS: Mapping[str, str] = {
     "forget_probability": "forget_Q_A_Prob",
@@ -56,12 +53,3 @@ def to_openunlearning(name: str) -> str | None:
 def from_openunlearning(key: str) -> str | None:
     """Return the internal name of an OpenUnlearning key, or None where there is none."""
     return _INTERNAL.get(key)
-
-
-def to_openunlearning_summary(results: Results) -> dict[str, dict[str, Any]]:
-    """Return the figures as OpenUnlearning's ``TOFU_SUMMARY.json`` holds them: key -> ``{"agg_value": ...}``."""
-    return {
-        OPENUNLEARNING_KEYS[name]: {"agg_value": metric.value}
-        for name, metric in results.metrics.items()
-        if name in OPENUNLEARNING_KEYS
-    }

@@ -17,12 +17,13 @@ from efface.data.encoding import Encoded, Template, resolve_template
 from efface.data.items import GenerateItem, ScoreItem, TokenRow
 from efface.errors import InputError
 from efface.models.batching import logit_budget, plan_batches
+from efface.models.checkpoints import stored_template
 from efface.models.contrast import ContrastModel
 from efface.models.decoding import DecodingRow, greedy_decode, tolerates_left_padding
 from efface.models.figures import token_rows
 from efface.models.fingerprint import fingerprint as fingerprint_of
 from efface.models.hooks import adapter_off, evaluating, text_config, unwrap
-from efface.models.loading import load_model, read_metadata
+from efface.models.loading import load_model
 from efface.models.prompts import DEFAULT_MAX_LENGTH, EncodingVariant, encode_generate_item, encode_score_item, encode_score_items
 from efface.models.protocol import Progress
 from efface.models.scoring import answer_scores
@@ -361,10 +362,13 @@ def load_language_model(
     variant: EncodingVariant = "strict",
     attention: str | None = None,
 ) -> LocalModel:
-    """Load a model for measuring; the template written into its ``efface.json`` is used unless another is given."""
+    """Load a model for measuring; the template it was left with is used unless another is given.
+
+    Raises:
+        InputError: When a checkpoint of OpenUnlearning does not tell its template.
+    """
+    chosen = template if template is not None else stored_template(path_or_id)
     model, tokenizer = load_model(path_or_id, dtype=dtype, device=device, attention=attention)
-    metadata = read_metadata(path_or_id) if Path(path_or_id).is_dir() else {}
-    chosen = resolve_template(tokenizer, template if template is not None else metadata.get("template"))
     return LocalModel(model, tokenizer, chosen, max_length=max_length, token_budget=token_budget, variant=variant)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from efface.data.cache import cache_root
 from efface.errors import InputError
 from efface.evals import SuiteData
+from efface.evals.aggregate import with_aggregates
 from efface.evals.evaluate import evaluate_all
 from efface.evals.metrics.base import Variant
 from efface.evals.suites.base import Suite, make_suite
@@ -144,7 +145,7 @@ def evaluate_roles(
         retrained = measured if role == "retrained" else retrained
         results[role] = side_by_side(measured)
         costs[f"evaluation of the {role.replace('_', ' ')} model"] = Cost(time.perf_counter() - started, peak_memory())
-    return Evaluated(results, costs)
+    return Evaluated(with_aggregates(results), costs)
 
 
 def side_by_side(measured: Mapping[str, Results]) -> Results:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from efface.errors import InputError
+from efface.evals.aggregate import aggregate_metrics
 from efface.evals.metrics.base import Variant
 from efface.models.endpoint import WrittenElsewhere
 from efface.models.language_model import LocalModel, load_language_model
@@ -20,6 +21,7 @@ from efface.results import Results, Unlearned
 from efface.run.evaluation import measure_suites, side_by_side
 from efface.run.plan import Plan, make_job, make_plan, open_trackers, prepare_models
 from efface.run.progress import Progress, within
+from efface.run.references import is_results_file, read_results
 from efface.train.language_model import cpu_threads
 from efface.train.unlearn import run_job
 
@@ -80,6 +82,7 @@ def evaluate(
     suite: str = "auto",
     request: ForgetRequest | None = None,
     against: str | Path | LanguageModel | Results | None = None,
+    original: str | Path | LanguageModel | Results | None = None,
     writer: LanguageModel | None = None,
     role: str = "unlearned",
     variant: Variant = "strict",
@@ -93,6 +96,8 @@ def evaluate(
         suite: "auto" (what the rows allow) or the name of a suite; a request's own choice of suites wins over "auto".
         request: Where the rows come from.
         against: The retrained model or its results, for what is defined relative to it; None takes the request's ``retrained``.
+            A JSON file is read as results: ours, or a log of OpenUnlearning made on the same rows.
+        original: The original model or its results, for the aggregate score; without it that is not available.
         writer: What writes the texts in the model's place, such as an endpoint that serves it; the model itself then only scores.
         role: Label of the model in tables.
         variant: "strict", "openunlearning" or "original".
@@ -110,16 +115,43 @@ def evaluate(
     measured = _resolve(model, roles, "original")
     if measured is None:
         raise InputError("There is no model to measure. Give one, or a request that names it. Pass model=... .")
-    reference = _resolve(against, roles, "retrained")
-    if isinstance(reference, Results):
-        compared = {reference.suite: reference}
-    elif reference is None:
-        compared = {}
-    else:
-        compared = measure_suites(_loaded(reference, plan), asked, plan.data, role="retrained", variant=variant, progress=progress)
+    pass_over = _Measuring(plan, variant, progress)
+    compared = pass_over.results(_resolve(against, roles, "retrained"), "retrained")
+    before = None if original is None else pass_over.results(_resolve(original, roles, "original"), "original", compared)
     asked_of = _loaded(measured, plan)
     asked_of = asked_of if writer is None else WrittenElsewhere(asked_of, writer)
-    return side_by_side(measure_suites(asked_of, asked, plan.data, role=role, against=compared, variant=variant, progress=progress))
+    found = side_by_side(pass_over.measured(asked_of, role, compared))
+    first = side_by_side(before) if before else None
+    last = side_by_side(compared) if compared else None
+    return replace(found, metrics={**found.metrics, **aggregate_metrics(found, original=first, retrained=last)})
+
+
+@dataclass(frozen=True)
+class _Measuring:
+    """How every model of one call is measured."""
+
+    plan: Plan
+    variant: Variant
+    progress: Progress | None
+
+    def results(self, place: Any, role: str, against: Mapping[str, Results] | None = None) -> dict[str, Results]:
+        """Return a model's results by suite, measured where they are not given; {} where there is no model."""
+        if place is None:
+            return {}
+        if is_results_file(place):
+            place = read_results(place, data=self.plan.data, variant=self.variant, role=role)
+        return {place.suite: place} if isinstance(place, Results) else self.measured(place, role, against)
+
+    def measured(self, model: Any, role: str, against: Mapping[str, Results] | None) -> dict[str, Results]:
+        return measure_suites(
+            _loaded(model, self.plan),
+            self.plan.request,
+            self.plan.data,
+            role=role,
+            against=against,
+            variant=self.variant,
+            progress=self.progress,
+        )
 
 
 def load(path: str | Path) -> LocalModel:

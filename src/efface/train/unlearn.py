@@ -22,8 +22,9 @@ from efface.errors import MissingNeed
 from efface.methods.base import Objective, ReferenceKind, Retention, TrainingData, UpdateRule
 from efface.methods.refusals import refusals_for
 from efface.methods.weights.base import WeightMethod
+from efface.models.checkpoints import stored_template
 from efface.models.checks import is_adapter
-from efface.models.loading import check_model, load_model, read_metadata, save_model
+from efface.models.loading import check_model, load_model, save_model
 from efface.models.processes import share
 from efface.models.reference import ReferenceStore
 from efface.request import ForgetSubset
@@ -198,8 +199,7 @@ def run_job(
     """
     started = time.perf_counter()
     model, tokenizer = load_model(job.model, dtype=job.dtype, trainable=True)
-    metadata = read_metadata(job.model)
-    template = resolve_template(tokenizer, job.template or metadata.get("template"))
+    template = resolve_template(tokenizer, job.template or stored_template(job.model))
     notes = list(job.notes)
     border = check_border(tokenizer, template, job.forget)
     if border.message:
