@@ -54,7 +54,7 @@ def slope_metric(definition: type[Definition], curve: Sequence[Metric], entities
         f"fold {number}: {metric.reason or 'no value'}" for number, metric in enumerate(curve, start=1) if metric.value is None
     ]
     if missing:
-        return not_available(name, definition.aim, curve[0].variant, "; ".join(missing))
+        return Metric(name, None, definition.aim, variant, reason="; ".join(missing))
     values = [float(metric.value or 0.0) for metric in curve]
     if values[0] == 0:
         return Metric(name, None, definition.aim, variant, reason=f"{curve[0].name} is 0 at the first fold already")
