@@ -90,6 +90,25 @@ def test_several_requests_run_in_turn(efface, folder: Path) -> None:
     compile(script, "script", "exec")
 
 
+def test_axes_draw_a_curve(efface, folder: Path) -> None:
+    ran = efface("axes", "request.yaml", "--output", "curve")
+    assert ran.code == 0, ran.err
+    lines = ran.out.splitlines()
+    assert lines[0] == "fold\trows\tforget_verbmem\tforget_knowmem\tmuse_privleak\tretain_knowmem"
+    assert [line.split("\t")[:2] for line in lines[1:3]] == [["1", "1"], ["2", "3"]]
+    assert lines[1].split("\t")[2] == "n/a"
+    assert (folder / "curve" / "scalability.svg").is_file()
+    found = json.loads(efface("axes", "request.yaml", "--output", "curve", "--json").out)
+    assert found["points"][0]["report"] == "scalability/1-scalability-1/report.html"
+    assert all((folder / "curve" / point["report"]).is_file() for point in found["points"])
+    script = efface("axes", "request.yaml", "--axis", "sustainability", "--seed", "1", "--print-python").out
+    assert "run_axes(request, 'sustainability', output='axes', overwrite=False)" in script
+    compile(script, "script", "exec")
+    refused = efface("axes", "request.yaml", "--set", "evaluate=[{suite: muse, options: {korpus: news}}]")
+    assert refused.code == 2
+    assert "'corpus'" in refused.err
+
+
 def test_stages_alone(efface, folder: Path, model: Path) -> None:
     data = ("--forget", "forget.jsonl", "--retain", "retain.jsonl")
     made = efface(

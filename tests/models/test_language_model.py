@@ -273,7 +273,12 @@ def test_openunlearning_cuts_from_the_right_and_appends_eos(build, tokenizer):
     assert long_answer.input_ids[-1] == tokenizer.eos_token_id
     long_question = local.encode(ScoreItem("a", "x", "word " * 80))
     assert (long_question.answer_start, long_question.answer_length) == (20, 1)
-    assert LocalModel(build("llama"), tokenizer, variant="openunlearning").max_length == 512
+    published = LocalModel(build("llama"), tokenizer, variant="openunlearning")
+    assert published.max_length == 512
+    question, text = "word " * 700, "word " * 3000
+    assert len(published.encode_prompt(GenerateItem("a", question))) == 512
+    assert len(published.encode_prompt(GenerateItem("a", question, form="completion"))) >= 700
+    assert len(published.encode(ScoreItem("a", text, form="text")).input_ids) == 2048
 
 
 def test_original_leaves_eos_away_where_the_text_fills_the_length(build, tokenizer):

@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from efface.report import catalogue, masking, plots, wording
-from efface.report.svg import inline_svg
-from efface.results import PathPoint
+from efface.report.svg import inline_svg, save_svg
+from efface.results import AxisPoint, AxisResult, Interval, Metric, PathPoint, Results
 
 
 @pytest.mark.parametrize("module", [wording, masking], ids=lambda module: module.__name__)
@@ -31,6 +31,12 @@ def test_examples_in_docstrings(module) -> None:
         ("my_set_forget_rouge", "My set forget: ROUGE", "forgotten", False),
         ("forget_sparkle", "Forget rows: sparkle", "forgotten", True),
         ("sparkle", "Sparkle", "other", True),
+        ("forget_verbmem", "Verbatim memorisation (VerbMem)", "owner", True),
+        ("muse_privleak", "Privacy leakage of texts (PrivLeak)", "owner", True),
+        ("retain_knowmem", "Utility (KnowMem on retained texts)", "deployer", True),
+        ("sustainability", "Sustainability", "deployer", True),
+        ("retain_qa_fact_accuracy", "Retain questions: facts right", "deployer", True),
+        ("verbmem_extraction_strength", "Forget passages: extraction strength", "owner", False),
     ],
 )
 def test_names_find_their_place(name: str, label: str, question: str, is_main: bool) -> None:
@@ -139,3 +145,39 @@ def test_importing_the_report_needs_neither_torch_nor_matplotlib() -> None:
     code = "import sys, efface.report; print(sorted({'torch', 'matplotlib', 'jinja2', 'transformers'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def curve(values: list[float | None]) -> AxisResult:
+    points = []
+    for fold, value in enumerate(values, start=1):
+        band = None if value is None else Interval(value - 0.1, value + 0.1, n_entities=12)
+        metrics = {
+            "retain_knowmem": Metric("retain_knowmem", value, "higher", interval=band),
+            "muse_privleak": Metric("muse_privleak", -50.0, "zero"),
+        }
+        results = {role: Results(role, "muse", metrics) for role in ("unlearned", "retrained")}
+        points.append(AxisPoint(fold, 2**fold, fold, results))
+    slope = Metric("scalability", -0.1, "zero")
+    return AxisResult("scalability", "npo", tuple(points), ("muse_privleak", "retain_knowmem"), slope, "retain_knowmem")
+
+
+def test_a_curve_shows_figures_between_0_and_1_with_their_bands(tmp_path) -> None:
+    axes = plots.plot_axis(curve([0.8, 0.7, None, 0.5]))
+    solid, dashed = sorted(axes.lines, key=lambda line: line.get_linestyle() != "-")
+    assert list(solid.get_ydata()) == [0.8, 0.7, 0.5]
+    assert list(solid.get_xdata()) == [1, 2, 4]
+    assert dashed.get_marker() in (None, "None", "")
+    assert len(axes.collections) == 1
+    assert axes.get_xticklabels()[0].get_text() == "1\n2 rows"
+    for name in ("a.svg", "b.svg"):
+        save_svg(plots.plot_axis(curve([0.8, 0.7])), tmp_path / name)
+    assert (tmp_path / "a.svg").read_text(encoding="utf-8").startswith("<?xml")
+
+
+def test_a_curve_can_be_read_as_plain_types() -> None:
+    result = curve([0.8, 0.6])
+    assert [metric.value for metric in result.curve("retain_knowmem")] == [0.8, 0.6]
+    data = result.as_dict()
+    assert [point["rows"] for point in data["points"]] == [2, 4]
+    assert data["slope"]["value"] == -0.1
+    assert "per_item" not in data["points"][0]["results"]["unlearned"]["metrics"]["retain_knowmem"]

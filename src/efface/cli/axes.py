@@ -41,10 +41,9 @@ def axes(
     """Unlearn growing forget sets from the original model, or disjoint ones one after another, and draw the curve."""
     every = [*overrides, *(f"{key}={value}" for key, value in given(seeds=seed).items())]
     if print_python:
-        call = (
-            f"result = run_axes(efface.ForgetRequest.read({str(request)!r}, overrides={every!r}), {axis!r}, output={str(output)!r}"
-        )
-        print_script("from efface.run.axes import run_axes", "", f"{call}, overwrite={overwrite!r})", "print(result.slope)")
+        read = f"request = efface.ForgetRequest.read({str(request)!r}, overrides={every!r})"
+        call = f"result = run_axes(request, {axis!r}, output={str(output)!r}, overwrite={overwrite!r})"
+        print_script("from efface.run.axes import run_axes", "", read, call, "print(result.slope)")
         return
     from efface.request import ForgetRequest
     from efface.run.axes import run_axes

@@ -27,7 +27,7 @@ from efface.results import AxisPoint, AxisResult
 from efface.run.execute import RunResult, execute
 from efface.run.folder import write_json
 from efface.run.plan import Plan, make_plan, prepare_models
-from efface.run.progress import Progress
+from efface.run.progress import Progress, numbered
 from efface.run.sequence import execute_in_turn
 from efface.run.verbs import changed
 from efface.world.muse import muse_world
@@ -158,14 +158,8 @@ def _execute(
     results = []
     for number, request in enumerate(requests, start=1):
         place = folder / axis / f"{number}-{request.name}"
-        results.append(execute(request, output=place, overwrite=overwrite, progress=_numbered(progress, number)))
+        results.append(execute(request, output=place, overwrite=overwrite, progress=numbered(progress, number)))
     return [result for result in results if result is not None]
-
-
-def _numbered(progress: Progress | None, number: int) -> Progress | None:
-    if progress is None:
-        return None
-    return lambda stage, done, total: progress(f"{stage} ({number})", done, total)
 
 
 def _gather(

@@ -17,7 +17,7 @@ from efface.models.processes import share
 from efface.request import ForgetRequest
 from efface.run.execute import RunResult, execute
 from efface.run.folder import write_json
-from efface.run.progress import Progress
+from efface.run.progress import Progress, numbered
 from efface.run.verbs import changed
 
 __all__ = ["execute_in_turn", "revoke"]
@@ -54,7 +54,7 @@ def execute_in_turn(
     for number, request in enumerate(requests, start=1):
         asked = request if number == 1 else changed(request, {"model": _left_by(results)})
         place = None if output is None else Path(output) / f"{number}-{request.name or 'request'}"
-        result = execute(asked, output=place, overwrite=overwrite, progress=_numbered(progress, number))
+        result = execute(asked, output=place, overwrite=overwrite, progress=numbered(progress, number))
         results += [] if result is None else [result]
     return results
 
@@ -100,9 +100,3 @@ def revoke(model: str | Path, name: str, output: str | Path) -> Path:
 def _revoked(entry: dict[str, Any]) -> dict[str, Any]:
     """What is left of a request that was taken back: its rows may be kept again, so that their digests go."""
     return {**without_digests(entry), "revoked": True}
-
-
-def _numbered(progress: Progress | None, number: int) -> Progress | None:
-    if progress is None or number == 1:
-        return progress
-    return lambda stage, done, total: progress(f"{stage} ({number})", done, total)

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from efface.evals.metrics.base import Definition
-from efface.evals.summary import not_available
 from efface.results import Interval, Metric
 from efface.stats import bootstrap_replicates
 
@@ -55,10 +54,10 @@ def slope_metric(definition: type[Definition], curve: Sequence[Metric], entities
         f"fold {number}: {metric.reason or 'no value'}" for number, metric in enumerate(curve, start=1) if metric.value is None
     ]
     if missing:
-        return not_available(name, definition.aim, curve[0].variant, "; ".join(missing))
+        return Metric(name, None, definition.aim, variant, reason="; ".join(missing))
     values = [float(metric.value or 0.0) for metric in curve]
     if values[0] == 0:
-        return not_available(name, definition.aim, variant, f"{curve[0].name} is 0 at the first fold already")
+        return Metric(name, None, definition.aim, variant, reason=f"{curve[0].name} is 0 at the first fold already")
     step, leads_to = worst_step(values)
     return Metric(
         name,
@@ -67,8 +66,14 @@ def slope_metric(definition: type[Definition], curve: Sequence[Metric], entities
         variant,
         interval=_interval(curve, entities, seed),
         n=curve[0].n,
-        details={"figure": curve[0].name, "folds": float(len(values)), "first": values[0], "last": values[-1], "worst_step": step}
-        | {"worst_step_to_fold": float(leads_to)},
+        details={
+            "figure": curve[0].name,
+            "folds": float(len(values)),
+            "first": values[0],
+            "last": values[-1],
+            "worst_step": step,
+            "worst_step_to_fold": float(leads_to),
+        },
     )
 
 

@@ -128,8 +128,8 @@ class Muse(Suite):
         reason = context.measured.not_scored or (f"no {' and no '.join(missing)} set was given" if missing else "")
         if reason:
             return {
-                name: not_available(name, aim, context.variant, reason)
-                for name, aim in ((_ATTACK, "reference"), (MusePrivLeak.name, MusePrivLeak.aim))
+                _ATTACK: not_available(_ATTACK, "reference", context.variant, reason),
+                MusePrivLeak.name: not_available(MusePrivLeak.name, MusePrivLeak.aim, context.variant, reason),
             }
         attack = attack_metric("mia_min_k", context, name=_ATTACK, sides=("privleak_forget", "privleak_holdout"))
         published = AUC_RETRAINED[self.corpus] if self.corpus and context.variant == "original" else None
