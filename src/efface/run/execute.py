@@ -49,6 +49,7 @@ def execute(
     *,
     output: str | Path | None = None,
     overwrite: bool = False,
+    known: Mapping[str, Mapping[str, Results]] | None = None,
     progress: Progress | None = None,
 ) -> RunResult | None:
     """Unlearn, evaluate and report; what an earlier start of the same request has done is not done again.
@@ -59,6 +60,7 @@ def execute(
         request: What to do.
         output: Run folder; None takes the request's, else ``runs/<hash>``.
         overwrite: Remove another request's run from the folder.
+        known: Role -> results by suite of reference models that were measured before on the same rows, as a bench hands them in.
         progress: Told of (stage, done, in all).
 
     Returns:
@@ -84,9 +86,11 @@ def execute(
             {**models, "unlearned": unlearned.path},
             plan.data,
             own_rows=folder.path / "rows",
+            known=known,
             progress=progress,
         )
         folder.write("metrics.json", {role: result.as_dict() for role, result in measured.results.items()})
+        folder.write("entities.json", plan.entities())
         now = {
             "steps_executed": float(steps_now),
             "items_scored": _sum(measured.results, "scored_now"),

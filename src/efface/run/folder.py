@@ -24,6 +24,7 @@ _OURS = {
     ".lock",
     "audit",
     "checkpoints",
+    "entities.json",
     "examples-plaintext.json",
     "manifest.json",
     "metrics.json",
