@@ -91,8 +91,8 @@ def sign_flip_test(differences: Sequence[float]) -> SignFlip:
     values = np.asarray(differences, dtype=np.float64)
     if not len(values) or not np.isfinite(values).all():
         raise InputError(
-            f"A paired test was asked of {len(values)} differences, not all of them numbers. It needs one finite number per entity. "
-            "Leave out rows that a model has no figure for."
+            f"A paired test was asked of {len(values)} differences, not all of them numbers. It needs one finite number per "
+            "entity. Leave out rows that a model has no figure for."
         )
     # What rounding errors of equal figures leave is no difference.
     values = values[np.abs(values) > 1e-12 * max(1.0, float(np.abs(values).max()))]

@@ -33,6 +33,7 @@ __all__ = [
     "hierarchical_bootstrap",
     "hierarchical_interval",
     "holm",
+    "holm_log10",
     "ks_interval",
     "ks_test",
     "log10_separation_floor",
@@ -175,9 +176,7 @@ def hierarchical_bootstrap(
     return _over_seeds(per_seed, rng, level, entities)
 
 
-def hierarchical_interval(
-    replicates: Sequence[Floats], *, n_entities: int, seed: int = 0, level: float = 0.95
-) -> Interval | None:
+def hierarchical_interval(replicates: Sequence[Floats], *, n_entities: int, seed: int = 0, level: float = 0.95) -> Interval | None:
     """Percentile interval of the mean over training seeds of any figure, given its entity replicates per seed.
 
     Args:
@@ -403,6 +402,17 @@ def holm(p_values: Sequence[float]) -> list[float]:
     running = 0.0
     for rank, index in enumerate(order):
         running = max(running, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = running
+    return adjusted
+
+
+def holm_log10(log_p_values: Sequence[float]) -> list[float]:
+    """Return :func:`holm` of p-values given and returned as their log10, which do not underflow."""
+    order = sorted(range(len(log_p_values)), key=lambda i: log_p_values[i])
+    adjusted = [0.0] * len(log_p_values)
+    running = -math.inf
+    for rank, index in enumerate(order):
+        running = max(running, min(0.0, math.log10(len(log_p_values) - rank) + log_p_values[index]))
         adjusted[index] = running
     return adjusted
 

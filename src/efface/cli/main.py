@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import typer
 
-from efface.cli import cache, catalogue, demo, stages, world
+from efface.cli import bench, cache, catalogue, demo, stages, world
 from efface.errors import EffaceError
 
 __all__ = ["app", "main"]
@@ -29,6 +29,8 @@ app.command("demo")(demo.demo)
 app.command("run")(stages.run)
 app.command("unlearn")(stages.unlearn)
 app.command("evaluate")(stages.evaluate)
+app.command("bench")(bench.bench)
+app.command("compare")(bench.compare)
 app.command("world")(world.world)
 app.command("methods")(catalogue.methods)
 app.command("metrics")(catalogue.metrics)
