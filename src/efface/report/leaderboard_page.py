@@ -27,7 +27,7 @@ from efface.report.leaderboard import (
 )
 from efface.report.svg import inline_svg
 from efface.report.tradeoff import plot_tradeoff
-from efface.report.wording import MINUS, count, figure, interval_text
+from efface.report.wording import MINUS, count, figure
 
 __all__ = ["render_leaderboard", "write_leaderboard"]
 
@@ -79,7 +79,7 @@ def _sentences(board: Leaderboard) -> list[str]:
     failed = sum(run.state == "failed" for run in runs)
     models = ", ".join(dict.fromkeys(entrant.model for entrant in board.entrants))
     said = [
-        f"{count(len(methods), 'line')} on {models}, {count(len(board.seeds), 'seed')}: {done} of {count(len(runs), 'run')} done"
+        f"{count(len(methods), 'method')} on {models}, {count(len(board.seeds), 'seed')}: {done} of {count(len(runs), 'run')} done"
         + (f", {failed} failed" if failed else "")
         + "."
     ]
@@ -90,7 +90,7 @@ def _sentences(board: Leaderboard) -> list[str]:
             f"Nearest to the retrained model over {count(len(board.distance_over), 'figure')}: {nearest.label}, on average "
             f"{figure_text(nearest.distance, '')} away."
         )
-    said.append("No line has been audited: low figures on the forget rows say what a model tells, not what it holds.")
+    said.append("Nothing here has been audited: low figures on the forget rows say what a model tells, not what it holds.")
     return said
 
 
@@ -187,7 +187,7 @@ def _test(test: PairedTest, board: Leaderboard) -> dict[str, Any]:
         "second": test.second,
         "difference": test.difference,
         "difference_text": "" if test.difference is None else _signed(test.difference, scale),
-        "interval": "" if shown is None else interval_text(shown.low, shown.high, "score" if scale == "share" else scale),
+        "interval": "" if shown is None else f"[{_signed(shown.low, scale)}, {_signed(shown.high, scale)}]",
         "log10_p": test.log10_p,
         "log10_p_text": _log(test.log10_p),
         "holm": test.log10_p_holm,

@@ -64,14 +64,15 @@ def plot_tradeoff(board: Leaderboard, forgotten: str, kept: str, *, model: str |
         _limits(ax, [entrant.figures[forgotten] for _, entrant in shown], forgotten, "x")
         _limits(ax, [entrant.figures[kept] for _, entrant in shown], kept, "y")
         methods = 0
-        points = []
+        points, bars = [], []
         for number, entrant in shown:
             colour, marker = _look(entrant, methods)
             methods += not entrant.is_reference
             _draw(ax, entrant.figures[forgotten], entrant.figures[kept], colour, marker)
             text = entrant.label if len(shown) <= _NAMED else str(number)
+            bars += _bars(entrant.figures[forgotten], entrant.figures[kept])
             points.append((float(entrant.figures[forgotten].value or 0), float(entrant.figures[kept].value or 0), text, colour))
-        _label(ax, points)
+        _label(ax, points, bars)
     return ax
 
 
@@ -92,13 +93,20 @@ def _reach(found: Figure) -> tuple[float, float, bool] | None:
     return None if found.span is None else (*found.span, False)
 
 
+def _bars(x: Figure, y: Figure) -> list[tuple[tuple[float, float], tuple[float, float], bool]]:
+    """Return both bars of a point: their ends along each axis, and whether they are intervals to rely on."""
+    centre = (x.value or 0.0, y.value or 0.0)
+    bars = []
+    if (across := _reach(x)) is not None:
+        bars.append(((across[0], across[1]), (centre[1], centre[1]), across[2]))
+    if (up := _reach(y)) is not None:
+        bars.append(((centre[0], centre[0]), (up[0], up[1]), up[2]))
+    return bars
+
+
 def _draw(ax: Axes, x: Figure, y: Figure, colour: str, marker: str) -> None:
-    for found, other, is_across in ((x, y, True), (y, x, False)):
-        reach = _reach(found)
-        if reach is None:
-            continue
-        ends, fixed = [reach[0], reach[1]], [other.value or 0.0, other.value or 0.0]
-        ax.plot(*((ends, fixed) if is_across else (fixed, ends)), "-" if reach[2] else ":", color=colour, linewidth=1.4, alpha=0.75)
+    for across, up, is_reliable in _bars(x, y):
+        ax.plot(across, up, "-" if is_reliable else ":", color=colour, linewidth=1.4, alpha=0.75)
     ax.plot(
         [x.value or 0.0],
         [y.value or 0.0],
@@ -127,12 +135,19 @@ def _limits(ax: Axes, found: Sequence[Figure], name: str, axis: str) -> None:
         (ax.xaxis if axis == "x" else ax.yaxis).set_major_formatter(PercentFormatter(1.0, decimals=0))
 
 
-def _label(ax: Axes, points: Sequence[tuple[float, float, str, str]]) -> None:
-    """Write each label beside its point, where no point and no label stands already; farther ones get a line."""
+def _label(
+    ax: Axes,
+    points: Sequence[tuple[float, float, str, str]],
+    bars: Sequence[tuple[tuple[float, float], tuple[float, float], bool]],
+) -> None:
+    """Write each label near its point, where no point, bar or label stands already; farther ones get a line."""
     ax.figure.canvas.draw()
     scale = 72 / ax.figure.dpi
     places = [tuple(scale * value for value in ax.transData.transform((x, y))) for x, y, _, _ in points]
     taken = [_Box(x - _MARKER, y - _MARKER, x + _MARKER, y + _MARKER) for x, y in places]
+    for across, up, _ in bars:
+        (left, bottom), (right, top) = (scale * ax.transData.transform(end) for end in zip(across, up, strict=True))
+        taken.append(_Box(left - 1, bottom - 1, right + 1, top + 1))
     frame = ax.get_window_extent()
     inside = _Box(scale * frame.x0, scale * frame.y0, scale * frame.x1, scale * frame.y1)
     for (x, y), (px, py, text, colour) in zip(places, points, strict=True):
@@ -140,7 +155,7 @@ def _label(ax: Axes, points: Sequence[tuple[float, float, str, str]]) -> None:
         taken.append(_Box(left, bottom, left + _LETTER * len(text), bottom + _LINE))
         middle = (left + _LETTER * len(text) / 2 - x, bottom + _LINE / 2 - y)
         is_far = math.hypot(*middle) > _LETTER * len(text) / 2 + 3 * _MARKER
-        ax.annotate(
+        label = ax.annotate(
             text,
             (px, py),
             xytext=middle,
@@ -152,6 +167,7 @@ def _label(ax: Axes, points: Sequence[tuple[float, float, str, str]]) -> None:
             annotation_clip=False,
             arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.7, "alpha": 0.6, "shrinkB": 5} if is_far else None,
         )
+        label.set_in_layout(False)  # the layout is made; another one would move the points away from under their labels
 
 
 def _free_place(x: float, y: float, width: float, taken: Sequence[_Box], inside: _Box) -> tuple[float, float]:

@@ -270,8 +270,20 @@ def _combinations(entry: MethodEntry, axes: Mapping[str, Sequence[Any]]) -> list
         for path, value in zip(axes, values, strict=True):
             _put(tree, path if path.split(".")[0] in _REQUEST_KEYS else f"method.{path}", value)
         setting = " ".join(f"{path.rpartition('.')[2]}={_short(value)}" for path, value in zip(axes, values, strict=True))
-        found.append(Variant(f"{entry.label or entry.name} {setting}".strip(), tree))
+        found.append(Variant(f"{entry.label or entry.name} {setting}".strip(), _with_names(tree)))
     return found
+
+
+def _with_names(tree: dict[str, Any]) -> dict[str, Any]:
+    """Name the plugs of which only a setting was given: it is the preset's own plug that is set."""
+    nameless = [key for key in ("retention", "rule", "adapter") if isinstance(tree.get(key), Mapping) and "name" not in tree[key]]
+    if not nameless:
+        return tree
+    from efface.methods.presets import preset_of
+
+    preset = preset_of(tree["method"]["name"])
+    own = {key: getattr(preset, key) for key in nameless}
+    return {**tree, **{key: {"name": own[key] if isinstance(own[key], str) else own[key]["name"], **tree[key]} for key in nameless}}
 
 
 def _put(tree: dict[str, Any], path: str, value: Any) -> None:

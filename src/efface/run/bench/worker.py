@@ -25,7 +25,7 @@ from efface.errors import EffaceError
 from efface.run.bench.folder import NodeRecord, now
 from efface.run.folder import write_json
 
-__all__ = ["main", "read_reference", "run_task"]
+__all__ = ["main", "read_reference", "run_task", "work"]
 
 _REPORT_SECONDS = 0.5
 _PATIENCE_SECONDS = 120
@@ -156,7 +156,12 @@ def _die_with_the_bench() -> None:
 def main(arguments: list[str]) -> int:
     """Run the command line above; the exit code is 0 when the node is done."""
     threading.Thread(target=_die_with_the_bench, daemon=True).start()
-    task = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
+    return work(Path(arguments[0]))
+
+
+def work(file: Path) -> int:
+    """Do the task of a file and write its record; return 0 when it is done and 1 when it failed."""
+    task = json.loads(file.read_text(encoding="utf-8"))
     record = Path(task["record"])
     started, reason = time.perf_counter(), ""
     with FileLock(str(record.with_suffix(".lock")), timeout=_PATIENCE_SECONDS):
