@@ -18,6 +18,7 @@ from efface.results import Aim, Interval
 
 __all__ = [
     "LEADERBOARD_SCHEMA",
+    "AxisLine",
     "Entrant",
     "Figure",
     "Leaderboard",
@@ -148,6 +149,29 @@ class PairedTest:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class AxisLine:
+    """How one line fares over several forget sets.
+
+    Attributes:
+        label: The line.
+        model: Name of the original model.
+        axis: "scalability" or "sustainability".
+        utility: Figure the slope is of.
+        slope: Change of the utility per forget set, relative to the first.
+        worst_step: Largest fall from one forget set to the next.
+        folds: Forget sets.
+    """
+
+    label: str
+    model: str
+    axis: str
+    utility: str
+    slope: Figure
+    worst_step: Figure
+    folds: int
+
+
 @dataclass(frozen=True)
 class Leaderboard:
     """A bench or a comparison as people read it.
@@ -167,7 +191,7 @@ class Leaderboard:
         seeds: Names of the seeds.
         notes: What a reader must know.
         manifest: Versions, suite, hashes.
-        axes: Method x axis results, plain types.
+        axes: Scalability and sustainability of each method, where they were run.
     """
 
     title: str
@@ -184,7 +208,7 @@ class Leaderboard:
     seeds: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     manifest: Mapping[str, Any] = field(default_factory=dict)
-    axes: tuple[Mapping[str, Any], ...] = ()
+    axes: tuple[AxisLine, ...] = ()
 
     @property
     def has_models(self) -> bool:
@@ -213,7 +237,7 @@ def spread_text(found: Figure | None, name: str) -> str:
     scale = scale_of(name)
     if found.interval is not None and found.interval.is_meaningful:
         return f"[{figure(found.interval.low, scale)}, {figure(found.interval.high, scale)}]"
-    if found.span is not None and found.n_seeds > 1:
+    if found.span is not None and found.span[0] < found.span[1]:
         return f"({figure(found.span[0], scale)} to {figure(found.span[1], scale)})"
     return ""
 

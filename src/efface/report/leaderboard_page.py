@@ -55,6 +55,15 @@ def render_leaderboard(board: Leaderboard) -> str:
         plots=_plots(board),
         tests=[_test(test, board) for test in board.tests],
         gaps=[_test(test, board) for test in board.gaps],
+        axes=[
+            {
+                **asdict(line),
+                "utility": header_text(line.utility) if line.utility else "",
+                "slope": _cell(line.slope, ""),
+                "worst_step": _cell(line.worst_step, ""),
+            }
+            for line in board.axes
+        ],
         distance_over=[header_text(name) for name in board.distance_over],
         few=_few(board),
     )

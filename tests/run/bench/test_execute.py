@@ -196,7 +196,8 @@ def workers_of(folder: Path) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("world", ["tiny", pytest.param("mini", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("world", ["tiny", "mini"])
 def test_a_killed_bench_goes_on_where_it_was(tree, here, tmp_path: Path, world: str) -> None:
     if world == "mini":
         training = {"max_steps": 20}

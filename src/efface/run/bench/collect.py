@@ -8,7 +8,7 @@ from statistics import mean
 from typing import Any
 
 from efface.report.catalogue import describe, sorted_names
-from efface.report.leaderboard import Entrant, Leaderboard, RunLine
+from efface.report.leaderboard import AxisLine, Entrant, Figure, Leaderboard, RunLine
 from efface.results import Aim
 from efface.run.bench.entrants import Line, keep_lines, read_lines
 from efface.run.bench.figures import distance, distance_names, figure_of, has_rows, paired_tests
@@ -16,7 +16,7 @@ from efface.run.bench.folder import BenchFolder, now
 from efface.run.bench.graph import BenchPlan
 from efface.run.folder import environment
 
-__all__ = ["assemble", "build_leaderboard", "choose_columns"]
+__all__ = ["assemble", "axis_lines", "build_leaderboard", "choose_columns"]
 
 _COLUMNS = (
     ("forget", "fact_accuracy"),
@@ -117,6 +117,7 @@ def assemble(
         seeds=tuple(seeds),
         notes=(*notes, *_notes(lines)),
         manifest=manifest,
+        axes=tuple(line for each in methods for line in axis_lines(each)),
     )
 
 
@@ -158,6 +159,33 @@ def _entrant(line: Line, known: Sequence[str], retrained: Line | None, over: Seq
         runs=tuple(_run_line(line, seed) for seed in dict.fromkeys([*(s for s in seeds if _has(line, s)), *line.seeds])),
         settings={} if first is None else first.method,
     )
+
+
+def axis_lines(line: Line) -> list[AxisLine]:
+    """Return slope and worst step of every axis of a line, means over its seeds."""
+    found = []
+    for axis, curves in line.axes.items():
+        slopes = [curve["slope"] for curve in curves.values() if curve["slope"]["value"] is not None]
+        steps = [slope["details"]["worst_step"] for slope in slopes]
+        reasons = [curve["slope"]["reason"] for curve in curves.values() if curve["slope"]["value"] is None]
+        found.append(
+            AxisLine(
+                label=line.label,
+                model=line.model,
+                axis=axis,
+                utility=next((curve["utility"] for curve in curves.values()), ""),
+                slope=_over_seeds([slope["value"] for slope in slopes], reasons),
+                worst_step=_over_seeds(steps, reasons),
+                folds=max((len(curve["points"]) for curve in curves.values()), default=0),
+            )
+        )
+    return found
+
+
+def _over_seeds(values: Sequence[float], reasons: Sequence[str]) -> Figure:
+    if not values or reasons:
+        return Figure(None, reason=next(iter(reasons), "no run is done"))
+    return Figure(mean(values), None, (min(values), max(values)), len(values))
 
 
 def _has(line: Line, seed: str) -> bool:

@@ -57,6 +57,7 @@ class Line:
         is_reference: Whether it is a model to compare with.
         seeds: Seed -> the model; seeds without one are in ``failed`` or not run.
         failed: Seed -> reason.
+        axes: Axis -> seed -> the curve over its forget sets, as plain types.
     """
 
     label: str
@@ -64,6 +65,7 @@ class Line:
     is_reference: bool
     seeds: Mapping[str, Measured]
     failed: Mapping[str, str] = field(default_factory=dict)
+    axes: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
 
     @property
     def distinct(self) -> list[Measured]:
@@ -78,6 +80,10 @@ def keep_lines(plan: BenchPlan, folder: BenchFolder, failed: Mapping[str, str]) 
         places = {seed: plan.nodes[key].folder for seed, key in cell.nodes.items() if folder.is_done(plan.nodes[key])}
         reasons = {seed: failed[key] for seed, key in cell.nodes.items() if key in failed}
         lines.append({"label": cell.label, "model": cell.model, "reference": cell.is_reference, "seeds": places, "failed": reasons})
+        lines[-1]["axes"] = {
+            axis: {seed: plan.nodes[key].folder for seed, key in nodes.items() if folder.is_done(plan.nodes[key])}
+            for axis, nodes in cell.axes.items()
+        }
     write_json(folder.path / LINES, {"lines": lines})
 
 
@@ -95,7 +101,8 @@ def read_lines(path: Path, beside: Path | None = None) -> list[Line]:
             if place not in read:
                 read[place] = _reference(folder, place) if line["reference"] else read_run(path / place, beside=beside)
         seeds = {seed: read[place] for seed, place in line["seeds"].items()}
-        found.append(Line(line["label"], line["model"], line["reference"], seeds, line["failed"]))
+        axes = {axis: _curves(folder, places) for axis, places in line["axes"].items()}
+        found.append(Line(line["label"], line["model"], line["reference"], seeds, line["failed"], axes))
     return found
 
 
@@ -132,6 +139,10 @@ def read_run(folder: Path, *, role: str = "unlearned", beside: Path | None = Non
         intention=made.get("intention", ""),
         request=files.manifest.get("request", {}),
     )
+
+
+def _curves(folder: BenchFolder, places: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    return {seed: folder.read(f"{place}/axis.json") for seed, place in places.items()}
 
 
 def _reference(folder: BenchFolder, place: str) -> Measured:

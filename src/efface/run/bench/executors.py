@@ -171,7 +171,7 @@ def _in_a_process(task: str, environment: Mapping[str, str]) -> int:
 
 
 def _command(task: Path) -> list[str]:
-    return [sys.executable, "-m", "efface.run.bench.worker", str(task)]
+    return [sys.executable, "-m", "efface.lifeline", "efface.run.bench.worker", str(task)]
 
 
 def _environment(threads: int) -> dict[str, str]:

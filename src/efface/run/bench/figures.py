@@ -138,12 +138,20 @@ def _labelled(measured: Measured, name: str) -> list[tuple[str, float, Hashable]
     """Return row id, value and entity of every row with a value; the entity is that of these very rows, whatever the seed."""
     metric = measured.results.metrics[name]
     key = _set_of(name, measured)
-    entities, rows = measured.entities.get(key, {}), measured.rows.get(key, key)
     return [
-        (row, value, (rows, entities.get(row, row)))
+        (row, value, _entity(row, key, measured))
         for row, value in zip(metric.item_ids, metric.per_item, strict=True)
         if value is not None
     ]
+
+
+def _entity(row: str, key: str, measured: Measured) -> Hashable:
+    """Return the entity of a row: in the set the figure is named after, else in any set that holds the row, else the row itself."""
+    for place in (key, *measured.entities):
+        numbers = measured.entities.get(place, {})
+        if row in numbers:
+            return measured.rows.get(place, place), numbers[row]
+    return measured.rows.get(key, key), row
 
 
 def _rows(measured: Measured, name: str) -> tuple[list[float], list[Hashable]]:

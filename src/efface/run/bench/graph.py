@@ -237,7 +237,7 @@ def _identity(place: str) -> str:
 
 def _measured(plan: Plan) -> dict[str, Any]:
     """What decides the figures of a model beside its weights."""
-    rows = {name: rows.content_hash for name, rows in plan.data.sets.items()}
+    rows = {name: facts["sha256"] for name, facts in plan.describe_data().items()}
     request = plan.request
     return {
         "rows": rows,

@@ -241,7 +241,7 @@ class BenchSpec(_Strict):
 
 
 def _suite(choice: SuiteChoice) -> dict[str, Any]:
-    return {"suite": choice.suite, **({"variant": choice.variant} if choice.variant else {}), **choice.data}
+    return {key: value for key, value in choice.model_dump().items() if value not in (None, {})}
 
 
 def _anchor(tree: dict[str, Any], base: Path) -> None:

@@ -1,20 +1,18 @@
 """Do one node of a bench in a process of its own: ``python -m efface.run.bench.worker TASK.json``.
 
-How it ended is written to the task's record, a failure as well. The process ends itself, with all it has started, when its
-standard input closes: that is how it learns that the bench was killed.
+How it ended is written to the task's record, a failure as well. Executors start it through :mod:`efface.lifeline`, so that it ends
+with the bench.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
-import os
-import signal
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Mapping
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -57,8 +55,6 @@ def read_reference(path: Path) -> dict[str, Any]:
     results = {suite: Results.from_dict(result) for suite, result in found["suites"].items()}
     if not examples:
         return results
-    from dataclasses import replace
-
     first = next(iter(results))
     return {suite: replace(result, examples=examples) if suite == first else result for suite, result in results.items()}
 
@@ -122,13 +118,11 @@ def _run(request: Any, task: Mapping[str, Any], report: _Reporter) -> None:
 
 
 def _axis(request: Any, task: Mapping[str, Any], report: _Reporter) -> None:
-    import importlib
-
     folder = Path(task["folder"])
     folder.mkdir(parents=True, exist_ok=True)
     run_axes = importlib.import_module("efface.run.axes").run_axes
     found = run_axes(request, axis=task["axis"], output=folder, progress=report)
-    write_json(folder / "axis.json", asdict(found) if is_dataclass(found) and not isinstance(found, type) else found)
+    write_json(folder / "axis.json", found.as_dict())
 
 
 class _Reporter:
@@ -145,17 +139,8 @@ class _Reporter:
             write_json(self.path, {"stage": stage, "done": done, "total": total})
 
 
-def _die_with_the_bench() -> None:
-    """Wait for the end of standard input, which the bench holds open while it lives."""
-    sys.stdin.buffer.read()
-    if hasattr(os, "killpg") and os.getpid() == os.getpgid(0):  # the group is this worker's own
-        os.killpg(0, signal.SIGKILL)
-    os._exit(1)
-
-
 def main(arguments: list[str]) -> int:
     """Run the command line above; the exit code is 0 when the node is done."""
-    threading.Thread(target=_die_with_the_bench, daemon=True).start()
     return work(Path(arguments[0]))
 
 
