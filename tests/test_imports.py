@@ -33,10 +33,12 @@ HELP = "from efface.cli.main import main\ntry:\n    main({arguments!r})\nexcept 
         HELP.format(arguments=["--help"]),
         HELP.format(arguments=["run", "--help"]),
         HELP.format(arguments=["world", "--help"]),
+        HELP.format(arguments=["bench", "--help"]),
+        HELP.format(arguments=["compare", "--help"]),
         HELP.format(arguments=["cache", "ls"]),
         HELP.format(arguments=["run", "there-is-no-such-request.yaml"]),
     ],
-    ids=["package", "names", "readers", "help", "run help", "world help", "cache ls", "bad request"],
+    ids=["package", "names", "readers", "help", "run help", "world help", "bench help", "compare help", "cache ls", "bad request"],
 )
 def test_needs_nothing_heavy(code: str) -> None:
     assert modules_after(code) & HEAVY == set()

@@ -42,6 +42,7 @@ __all__ = [
     "StopChoice",
     "SuiteChoice",
     "UnlearningChoice",
+    "explain",
 ]
 
 
@@ -279,7 +280,7 @@ class ForgetRequest(_Strict):
         try:
             super().__init__(**data)
         except ValidationError as error:
-            raise _explain(error) from None
+            raise explain(error, type(self), what="The request", page="docs/request.md") from None
 
     @model_validator(mode="after")
     def _refuse_what_is_not_built(self) -> Self:
@@ -411,19 +412,24 @@ def _suite_summary(suite: SuiteChoice) -> dict[str, Any]:
     return {"suite": suite.suite, "variant": suite.variant, **options, **parts}
 
 
-def _explain(error: ValidationError) -> InputError:
-    """Turn pydantic's errors into one message; an unknown key names the nearest valid one."""
-    parts = [_explain_one(item) for item in error.errors()]
-    return InputError(
-        f"The request is not valid: {'; '.join(dict.fromkeys(parts))}. See docs/request.md for the keys. Mend or drop these."
-    )
+def explain(error: ValidationError, model: type[BaseModel], *, what: str, page: str) -> InputError:
+    """Turn pydantic's errors into one message; an unknown key names the nearest valid one.
+
+    Args:
+        error: What pydantic found.
+        model: The class that was being filled in.
+        what: How the message calls it ("The request").
+        page: Where its keys are described.
+    """
+    parts = [_explain_one(item, model) for item in error.errors()]
+    return InputError(f"{what} is not valid: {'; '.join(dict.fromkeys(parts))}. See {page} for the keys. Mend or drop these.")
 
 
-def _explain_one(item: Any) -> str:
+def _explain_one(item: Any, model: type[BaseModel]) -> str:
     location = [str(part) for part in item["loc"] if not str(part).startswith(("function-", "tuple[", "literal[", "is-instance"))]
     path = ".".join(location)
     if item["type"] == "extra_forbidden":
-        known = _fields_at(location[:-1])
+        known = _fields_at(location[:-1], model)
         near = closest(location[-1], known)
         guess = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
         return f"unknown key {path!r} ({guess})"
@@ -440,8 +446,7 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 80 and not isinstance(value, (Row, RowSet)) else type(value).__name__
 
 
-def _fields_at(location: Sequence[str]) -> list[str]:
-    model: type[BaseModel] = ForgetRequest
+def _fields_at(location: Sequence[str], model: type[BaseModel]) -> list[str]:
     for part in location:
         found = next(_models_of(model.model_fields[part].annotation), None) if part in model.model_fields else None
         model = found or model

@@ -31,7 +31,9 @@ __all__ = [
     "clopper_pearson",
     "harmonic_mean",
     "hierarchical_bootstrap",
+    "hierarchical_interval",
     "holm",
+    "holm_log10",
     "ks_interval",
     "ks_test",
     "log10_separation_floor",
@@ -171,11 +173,31 @@ def hierarchical_bootstrap(
         weights = _multiplicities(rng, groups, draws).astype(np.float64)
         per_seed[index] = (weights @ sums) / (weights @ counts)
         entities = max(entities, groups)
-    picks = rng.integers(0, len(arrays), (draws, len(arrays)))
+    return _over_seeds(per_seed, rng, level, entities)
+
+
+def hierarchical_interval(replicates: Sequence[Floats], *, n_entities: int, seed: int = 0, level: float = 0.95) -> Interval | None:
+    """Percentile interval of the mean over training seeds of any figure, given its entity replicates per seed.
+
+    Args:
+        replicates: Per seed, one value per draw of entities (:func:`bootstrap_replicates`), of one length.
+        n_entities: Entities resampled in a seed.
+        seed: Seed of the generator that draws seeds.
+        level: Coverage.
+    """
+    if not len(replicates):
+        return None
+    return _over_seeds(np.stack(replicates), np.random.default_rng(seed), level, n_entities)
+
+
+def _over_seeds(per_seed: Floats, rng: np.random.Generator, level: float, entities: int) -> Interval | None:
+    """Draw seeds, and for each drawn seed one of its entity replicates: (seeds, draws) -> interval of the mean."""
+    seeds, draws = per_seed.shape
+    picks = rng.integers(0, seeds, (draws, seeds))
     # Each draw of a seed must bring its own entity resample, else two draws of one seed would be one and the same.
-    shuffled = np.stack([rng.permutation(draws) for _ in range(len(arrays))], axis=1)
+    shuffled = np.stack([rng.permutation(draws) for _ in range(seeds)], axis=1)
     replicates = per_seed[picks, shuffled].mean(axis=1)
-    return _percentile(replicates, level, f"bootstrap over {len(arrays)} seeds, then {entities} entities", entities)
+    return _percentile(replicates, level, f"bootstrap over {seeds} seeds, then {entities} entities", entities)
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,6 +402,17 @@ def holm(p_values: Sequence[float]) -> list[float]:
     running = 0.0
     for rank, index in enumerate(order):
         running = max(running, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = running
+    return adjusted
+
+
+def holm_log10(log_p_values: Sequence[float]) -> list[float]:
+    """Return :func:`holm` of p-values given and returned as their log10, which do not underflow."""
+    order = sorted(range(len(log_p_values)), key=lambda i: log_p_values[i])
+    adjusted = [0.0] * len(log_p_values)
+    running = -math.inf
+    for rank, index in enumerate(order):
+        running = max(running, min(0.0, math.log10(len(log_p_values) - rank) + log_p_values[index]))
         adjusted[index] = running
     return adjusted
 

@@ -155,7 +155,7 @@ def test_version_and_help(efface) -> None:
 
     assert efface("--version").out == f"efface {__version__}\n"
     shown = efface("--help").out
-    for command in ("demo", "run", "unlearn", "evaluate", "world", "methods", "metrics", "cache"):
+    for command in ("demo", "run", "unlearn", "evaluate", "bench", "compare", "world", "methods", "metrics", "cache"):
         assert f"  {command} " in shown
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import typer
 
-from efface.cli import axes, cache, catalogue, demo, stages, translate, world
+from efface.cli import axes, bench, cache, catalogue, demo, stages, translate, world
 from efface.errors import EffaceError
 
 __all__ = ["app", "main"]
@@ -31,6 +31,8 @@ app.command("unlearn")(stages.unlearn)
 app.command("evaluate")(stages.evaluate)
 app.command("axes")(axes.axes)
 app.command("translate")(translate.translate)
+app.command("bench")(bench.bench)
+app.command("compare")(bench.compare)
 app.command("world")(world.world)
 app.command("methods")(catalogue.methods)
 app.command("metrics")(catalogue.metrics)

@@ -16,7 +16,7 @@ from efface.report.findings import INTENTIONS, headline, limits, usability
 from efface.report.masking import select_examples
 from efface.results import Cost, Interval, Metric, Report, Results, Unlearned
 
-__all__ = ["SCHEMA", "build_report", "check_report", "read_report"]
+__all__ = ["SCHEMA", "build_report", "check_report", "plain_types", "read_report"]
 
 SCHEMA = "efface-report/1"
 DISTRIBUTIONS = (("forget", "log_truth_ratio"), ("forget", "probability"), ("retain", "probability"))
@@ -73,7 +73,7 @@ def build_report(report: Report) -> dict[str, Any]:
         "notes": _notes(report),
         "manifest": report.manifest,
     }
-    cleaned: dict[str, Any] = _clean(data)
+    cleaned: dict[str, Any] = plain_types(data)
     return cleaned
 
 
@@ -253,12 +253,12 @@ def _notes(report: Report) -> list[str]:
     return list(dict.fromkeys(notes))
 
 
-def _clean(value: Any) -> Any:
+def plain_types(value: Any) -> Any:
     """Turn everything into plain JSON types: floats to six significant digits, NaN to null, paths to their last part."""
     if isinstance(value, Mapping):
-        return {str(k): _clean(v) for k, v in value.items()}
+        return {str(k): plain_types(v) for k, v in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [_clean(v) for v in value]
+        return [plain_types(v) for v in value]
     if isinstance(value, PurePath):
         return value.name
     if isinstance(value, str):
@@ -266,7 +266,7 @@ def _clean(value: Any) -> Any:
     if value is None or isinstance(value, bool | int):
         return value
     if hasattr(value, "item"):  # NumPy scalars
-        return _clean(value.item())
+        return plain_types(value.item())
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else None
     return _name_only(str(value))

@@ -25,7 +25,7 @@ from efface.results import PathPoint, Report, Results
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-__all__ = ["EXAMPLES_FILE", "render_html", "write_report"]
+__all__ = ["EXAMPLES_FILE", "render_html", "template_environment", "write_report", "write_whole"]
 
 EXAMPLES_FILE = "examples-plaintext.json"
 # The few figures of the first screen: a title, and where to take it from, best first.
@@ -48,7 +48,7 @@ def render_html(report: Report | Mapping[str, Any]) -> str:
     """Return the page of a report, or of the content of a ``report.json``."""
     data = build_report(report) if isinstance(report, Report) else check_report(report)
     results = {role: Results.from_dict(result) for role, result in data["results"].items()}
-    template = _environment().get_template("report.html.j2")
+    template = template_environment().get_template("report.html.j2")
     return template.render(
         report=data,
         cards=_cards(data, results),
@@ -75,12 +75,12 @@ def write_report(report: Report, directory: str | Path, *, include_plaintext: bo
     plain = folder / EXAMPLES_FILE
     if include_plaintext:
         data["plaintext_file"] = EXAMPLES_FILE
-        _write(plain, _json({"schema": "efface-examples/1", "examples": example_texts(report.results)}))
+        write_whole(plain, _json({"schema": "efface-examples/1", "examples": example_texts(report.results)}))
     else:
         plain.unlink(missing_ok=True)
-    _write(folder / "report.json", _json(data))
+    write_whole(folder / "report.json", _json(data))
     page = folder / "report.html"
-    _write(page, render_html(data))
+    write_whole(page, render_html(data))
     return page
 
 
@@ -88,7 +88,8 @@ def _json(data: Mapping[str, Any]) -> str:
     return json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _write(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
+    """Write a file in one move: a reader sees the old one or the new one."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
@@ -101,7 +102,8 @@ def _write(path: Path, text: str) -> None:
 
 
 @lru_cache(maxsize=1)
-def _environment() -> Environment:
+def template_environment() -> Environment:
+    """Return the templates of all pages, with the filters that word figures."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -120,6 +122,7 @@ def _environment() -> Environment:
         "number": _number,
         "opening": lambda text: text[:1].upper() + text[1:],
         "setting": _setting,
+        "pretty": lambda data: json.dumps(data, indent=1, ensure_ascii=False, default=str),
         "sections": _sections,
         "place": lambda value: f"{100 * min(1.0, max(0.0, value)):.2f}%",
     }

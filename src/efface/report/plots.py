@@ -21,7 +21,7 @@ from efface.results import AxisResult, Metric, PathPoint, Results
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["COLOURS", "MARKERS", "house_style", "plot_axis", "plot_comparison", "plot_distribution", "plot_path"]
+__all__ = ["COLOURS", "MARKERS", "house_style", "new_axes", "plot_axis", "plot_comparison", "plot_distribution", "plot_path"]
 
 COLOURS = {
     "original": "#70757d",
@@ -99,7 +99,7 @@ def plot_comparison(results: Mapping[str, Results], *, names: Sequence[str] | No
     if names is None:
         names = [name for place in _COMPARED if (name := pick(results, *place)) is not None]
     with house_style():
-        ax = ax or _new_axes(6.4, 0.5 + 0.55 * max(1, len(names)))
+        ax = ax or new_axes(6.4, 0.5 + 0.55 * max(1, len(names)))
         roles = [role for role in ROLES if role in results]
         offsets = np.linspace(-0.2, 0.2, len(roles)) if len(roles) > 1 else [0.0]
         for row, name in enumerate(names):
@@ -129,7 +129,7 @@ def plot_distribution(results: Mapping[str, Results], name: str, *, ax: Axes | N
     samples = {role: _logs(values, already=is_log) for role, values in columns.items()}
     samples = {role: values for role, values in samples.items() if len(values)}
     with house_style():
-        ax = ax or _new_axes(4.5, 0.35 + 0.7 * max(1, len(samples)))
+        ax = ax or new_axes(4.5, 0.35 + 0.7 * max(1, len(samples)))
         pooled = np.concatenate(list(samples.values())) if samples else np.zeros(1)
         low, high = _padded(float(pooled.min()), float(pooled.max()))
         if describe(name).family == "probability":
@@ -165,7 +165,7 @@ def plot_path(
         ax: Where to draw.
     """
     with house_style():
-        ax = ax or _new_axes(4.5, 2.75)
+        ax = ax or new_axes(4.5, 2.75)
         styles = {"forget_nll": ("forget", "-", "o"), "retain_nll": ("retain", "-", "D"), "holdout_nll": ("holdout", "--", "s")}
         ends = []
         for key, (colour, line, marker) in styles.items():
@@ -200,7 +200,7 @@ def plot_axis(result: AxisResult, *, names: Sequence[str] | None = None, ax: Axe
         names = [name for name in result.figures if describe(name).scale in ("score", "share")]
     folds = [point.fold for point in result.points]
     with house_style():
-        ax = ax or _new_axes(7.2, 3.2)
+        ax = ax or new_axes(7.2, 3.2)
         ends = []
         for name, (colour, marker) in zip(names, _CURVES * len(names), strict=False):
             if "retrained" in result.points[0].results:
@@ -235,7 +235,8 @@ def _curve(ax: Axes, folds: Sequence[int], curve: Sequence[Metric], colour: str,
     return places[-1], values[-1]
 
 
-def _new_axes(width: float, height: float) -> Axes:
+def new_axes(width: float, height: float) -> Axes:
+    """Return the axes of a new figure of so many inches, made without pyplot."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -114,6 +114,7 @@ def evaluate_roles(
     data: SuiteData,
     *,
     own_rows: Path | None,
+    known: Mapping[str, Mapping[str, Results]] | None = None,
     progress: Progress | None = None,
 ) -> Evaluated:
     """Measure every model that is there, the retrained one first.
@@ -124,6 +125,7 @@ def evaluate_roles(
         data: Forget, retain, holdout and further sets.
         own_rows: Row cache of the unlearned model (of several processes the main one keeps it); the others' rows are shared
             between runs.
+        known: Role -> results by suite of models that were measured before on these rows; they are not measured again.
         progress: Told of items done.
     """
     results: dict[str, Results] = {}
@@ -132,6 +134,10 @@ def evaluate_roles(
     if request.evaluate == "none":
         return Evaluated(results, costs)
     for role in (role for role in ROLES if role in models):
+        if known is not None and role in known:
+            retrained = dict(known[role]) if role == "retrained" else retrained
+            results[role] = side_by_side(known[role])
+            continue
         started = time.perf_counter()
         measured = measure_suites(
             load_language_model(models[role], template=request.template),

@@ -50,6 +50,7 @@ def execute(
     *,
     output: str | Path | None = None,
     overwrite: bool = False,
+    known: Mapping[str, Mapping[str, Results]] | None = None,
     progress: Progress | None = None,
 ) -> RunResult | None:
     """Unlearn, evaluate and report; what an earlier start of the same request has done is not done again.
@@ -60,6 +61,7 @@ def execute(
         request: What to do.
         output: Run folder; None takes the request's, else ``runs/<hash>``.
         overwrite: Remove another request's run from the folder.
+        known: Role -> results by suite of reference models that were measured before on the same rows, as a bench hands them in.
         progress: Told of (stage, done, in all).
 
     Returns:
@@ -80,9 +82,11 @@ def execute(
         models = prepare_models(plan, progress)
         building = {} if plan.recipe is None else {"building the models": Cost(time.perf_counter() - started)}
         unlearned, steps_now = _unlearn(plan, models, folder, trackers, progress)
-        roles = share(lambda: {**models, "unlearned": unlearned.path})
-        measured = evaluate_roles(request, roles, plan.data, own_rows=folder.path / "rows", progress=progress)
+        roles: dict[str, str | Path] = {**models, "unlearned": unlearned.path}
+        share(lambda: {role: place for role, place in roles.items() if role not in (known or {})})
+        measured = evaluate_roles(request, roles, plan.data, own_rows=folder.path / "rows", known=known, progress=progress)
         folder.write("metrics.json", {role: result.as_dict() for role, result in measured.results.items()})
+        folder.write("entities.json", plan.entities())
         now = {
             "steps_executed": float(steps_now),
             "items_scored": _sum(measured.results, "scored_now"),

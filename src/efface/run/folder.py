@@ -24,6 +24,7 @@ _OURS = {
     ".lock",
     "audit",
     "checkpoints",
+    "entities.json",
     "examples-plaintext.json",
     "logs",
     "manifest.json",

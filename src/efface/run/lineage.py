@@ -21,7 +21,7 @@ from efface.models.checks import ADAPTER_FILE, ModelInfo, read_json, read_metada
 from efface.models.fingerprint import weights_hash
 from efface.models.peft_types import OWN_TYPES
 
-__all__ = ["Lineage", "keep_forgotten", "read_lineage", "require_continuable"]
+__all__ = ["Lineage", "keep_forgotten", "model_identity", "read_lineage", "require_continuable"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Lineage:
 
     def extended(self, model: str | Path, forget: RowSet, **facts: Any) -> list[dict[str, Any]]:
         """Return the entries with one for a request on ``model`` that makes it forget ``forget``."""
-        started_from = _hash_of(model)
+        started_from = model_identity(model)
         base = self.base or started_from
         own = {
             **facts,
@@ -122,7 +122,8 @@ def require_continuable(method: str, adapter: Adapter, info: ModelInfo) -> None:
         )
 
 
-def _hash_of(model: str | Path) -> str:
+def model_identity(model: str | Path) -> str:
+    """Return what tells a model from others: the hash of its weights, or of a hub id its name."""
     if not Path(model).is_dir():
         return str(model)
     return str(read_metadata(model).get("weights_hash") or weights_hash(model))

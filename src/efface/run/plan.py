@@ -109,6 +109,14 @@ class Plan:
         """The request's name, or one made from its hash."""
         return self.request.name or f"request-{self.hash[:8]}"
 
+    def entities(self) -> dict[str, dict[str, int]]:
+        """Return, per set, the number of each row's entity: what a paired comparison resamples, without saying who it is."""
+        found: dict[str, dict[str, int]] = {}
+        for name, rows in self.data.sets.items():
+            numbers = {entity: number for number, entity in enumerate(dict.fromkeys(row.entity for row in rows))}
+            found[name] = {row.id: numbers[row.entity] for row in rows}
+        return found
+
     def describe_data(self) -> dict[str, dict[str, Any]]:
         """Return rows, entities, source and hash of every set, for the report."""
         return {
