@@ -189,14 +189,23 @@ METRICS = Registry(
         "mia_zlib": "efface.evals.metrics.membership:MembershipZlib",
         "mia_min_k": "efface.evals.metrics.membership:MembershipMinK",
         "mia_min_k_plus_plus": "efface.evals.metrics.membership:MembershipMinKPlusPlus",
+        "mia_gradnorm": "efface.evals.metrics.membership:MembershipGradNorm",
         "mia_reference": "efface.evals.metrics.membership:MembershipReference",
         "privleak": "efface.evals.metrics.membership:PrivLeak",
         "rel_diff_min_k": "efface.evals.metrics.membership:RelDiff",
+        "smia": "efface.evals.metrics.privacy_score:ScaledMembership",
+        "smia_full": "efface.evals.metrics.privacy_score:ScaledMembershipFull",
+        "privacy_score": "efface.evals.metrics.privacy_score:PrivacyScore",
+        "privacy_score_full": "efface.evals.metrics.privacy_score:PrivacyScoreFull",
     },
     group="efface.metrics",
 )
 SUITES = Registry(
     "suite",
-    {"auto": "efface.evals.suites.auto:Auto", "tofu": "efface.evals.suites.tofu:Tofu"},
+    {
+        "auto": "efface.evals.suites.auto:Auto",
+        "tofu": "efface.evals.suites.tofu:Tofu",
+        "privacy": "efface.evals.suites.privacy:Privacy",
+    },
     group="efface.suites",
 )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from efface.errors import InputError
+from efface.evals.gradients import with_gradient_norms
 from efface.evals.measure import Measured, measure
 from efface.evals.metrics.base import ALL_VARIANTS, Variant
 from efface.evals.suites.base import Plan, Suite
@@ -87,13 +88,17 @@ def evaluate_all(
         raise InputError(f"There is no variant {variant!r}. Known: {', '.join(ALL_VARIANTS)}. Choose one of them.")
     chosen = [suite if isinstance(suite, Suite) else cast("Suite", SUITES.get(suite)()) for suite in suites]
     plans = [suite.plan(data, max_new_tokens=max_new_tokens) for suite in chosen]
+    encoded = _encoded_as(model, variant)
     measured = measure(
-        _encoded_as(model, variant),
+        encoded,
         (item for plan in plans for item in plan.score_items()),
         (item for plan in plans for item in plan.generate_items()),
         cache=cache,
         progress=progress,
     )
+    for plan in plans:
+        items = list(plan.gradient_items())
+        measured = with_gradient_norms(measured, encoded, items, p=plan.gradient_p, cache=cache, progress=progress)
     found = {}
     for suite, plan in zip(chosen, plans, strict=True):
         reference = (against or {}).get(suite.name) or next(iter((against or {}).values()), None)

@@ -58,6 +58,8 @@ class Measured:
         texts: Generation per item hash.
         counts: What the pass took.
         not_scored: Why there are no scores, where a model only generates; else empty.
+        gradient_norms: Gradient norm per (item hash, p), of the items whose suite asks for it; None where an item has no token.
+        no_gradients: Why there are no gradient norms; else empty.
     """
 
     fingerprint: str
@@ -65,6 +67,8 @@ class Measured:
     texts: Mapping[str, str] = field(default_factory=dict)
     counts: MeasureCounts = MeasureCounts()
     not_scored: str = ""
+    gradient_norms: Mapping[tuple[str, float], float | None] = field(default_factory=dict)
+    no_gradients: str = ""
 
     def row(self, item: ScoreItem) -> TokenRow:
         """Return the row of an item of the pass."""

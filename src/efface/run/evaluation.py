@@ -12,6 +12,7 @@ from efface.errors import InputError
 from efface.evals import SuiteData
 from efface.evals.evaluate import evaluate_all
 from efface.evals.metrics.base import Variant
+from efface.evals.suites.privacy import with_original
 from efface.models.language_model import LocalModel, load_language_model
 from efface.models.memory import peak_memory
 from efface.request import ForgetRequest
@@ -130,7 +131,7 @@ def evaluate_roles(
         retrained = measured if role == "retrained" else retrained
         results[role] = side_by_side(measured)
         costs[f"evaluation of the {role.replace('_', ' ')} model"] = Cost(time.perf_counter() - started, peak_memory())
-    return Evaluated(results, costs)
+    return Evaluated(with_original(results), costs)
 
 
 def side_by_side(measured: Mapping[str, Results]) -> Results:

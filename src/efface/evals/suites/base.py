@@ -30,10 +30,12 @@ class Plan:
     Attributes:
         data: The sets.
         views: The sets as items, by key.
+        gradient_p: Which norm of the gradients.
     """
 
     data: SuiteData
     views: dict[str, SetView]
+    gradient_p: float = 2.0
 
     def score_items(self) -> Iterator[ScoreItem]:
         """Yield everything to be scored; equal items may come twice."""
@@ -45,6 +47,10 @@ class Plan:
         for key, view in self.views.items():
             if "generations" in spec_of(key).parts:
                 yield from view.generations
+
+    def gradient_items(self) -> Iterator[ScoreItem]:
+        """Yield what gradient norms are wanted of; nothing, unless a suite says otherwise: they cost a backward pass each."""
+        yield from ()
 
 
 class Suite:

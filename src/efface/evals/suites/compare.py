@@ -10,7 +10,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from efface.data.schema import Row
 from efface.errors import InputError
 from efface.evals.metrics.base import Definition
 from efface.evals.metrics.membership import MembershipReference, PrivLeak, RelDiff, attack_score, privleak, rel_diff
@@ -23,11 +22,12 @@ from efface.evals.metrics.truth_ratio import (
     forget_quality,
     model_utility,
 )
+from efface.evals.suites.attacks import AttackedSides, attack_metric
 from efface.evals.suites.sets import Context
-from efface.evals.summary import broken_rows, not_available
+from efface.evals.summary import not_available
 from efface.registry import METRICS
 from efface.results import Interval, Metric, Results
-from efface.stats import auc, auc_interval, bootstrap_replicates, ks_interval, tpr_at_fpr
+from efface.stats import bootstrap_replicates, ks_interval
 
 __all__ = ["ATTACKS", "forget_quality_metric", "membership_metrics", "utility_metric"]
 
@@ -126,7 +126,9 @@ def membership_metrics(metrics: Mapping[str, Metric], context: Context, against:
         return {name: not_available(name, METRICS.get(name).aim, context.variant, reason) for name in names}
     found: dict[str, Metric] = {}
     for name in ATTACKS:
-        found[name] = _attack(name, METRICS.get(name), _scores(name, "forget", context), _scores(name, "holdout", context), context)
+        found[name] = attack_metric(
+            METRICS.get(name), _scores(name, "forget", context), _scores(name, "holdout", context), **_sides(context)
+        )
     found["mia_reference"] = _reference_attack(metrics, context, against)
     rule: tuple[tuple[type[Definition], Callable[..., float | None]], ...] = ((PrivLeak, privleak), (RelDiff, rel_diff))
     for leak, formula in rule:
@@ -134,45 +136,14 @@ def membership_metrics(metrics: Mapping[str, Metric], context: Context, against:
     return found
 
 
+def _sides(context: Context) -> AttackedSides:
+    rows = {key: context.views[key].rows for key in ("forget", "holdout")}
+    return {"members": rows["forget"], "strangers": rows["holdout"], "variant": context.variant, "seed": context.seed}
+
+
 def _scores(name: str, key: str, context: Context) -> list[float | None]:
     rows = [context.measured.row(item) for item in context.views[key].answers]
     return [attack_score(name, row, share=context.min_k, variant=context.variant) for row in rows]
-
-
-def _attack(
-    name: str, definition: type[Definition], forget: Sequence[float | None], holdout: Sequence[float | None], context: Context
-) -> Metric:
-    rows = {key: context.views[key].rows for key in ("forget", "holdout")}
-    broken = broken_rows(forget, rows["forget"]) or broken_rows(holdout, rows["holdout"])
-    if broken:
-        return not_available(name, definition.aim, context.variant, broken)
-    sides: list[list[float]] = []
-    clusters: list[list[str]] = []
-    for values, key in ((forget, "forget"), (holdout, "holdout")):
-        kept: list[tuple[float, Row]] = [(v, row) for v, row in zip(values, rows[key], strict=True) if v is not None]
-        sides.append([value for value, _ in kept])
-        clusters.append([row.entity for _, row in kept])
-    if not all(sides):
-        return not_available(name, definition.aim, context.variant, "no row with a valid score on one side")
-    return Metric(
-        name,
-        auc(sides[0], sides[1]),
-        definition.aim,
-        context.variant,
-        interval=auc_interval(sides[0], sides[1], (clusters[0], clusters[1]), seed=context.seed),
-        n=len(sides[0]) + len(sides[1]),
-        n_skipped=len(forget) + len(holdout) - len(sides[0]) - len(sides[1]),
-        details={
-            # A member is called where the score is low: the holdout rows are the negatives of that test.
-            "tpr_at_fpr_1_percent": tpr_at_fpr([-v for v in sides[1]], [-v for v in sides[0]]),
-            "n_forget": float(len(sides[0])),
-            "n_holdout": float(len(sides[1])),
-            "mean_forget": float(np.mean(sides[0])),
-            "mean_holdout": float(np.mean(sides[1])),
-        },
-        per_item=tuple(forget),
-        item_ids=tuple(row.id for row in rows["forget"]),
-    )
 
 
 def _reference_attack(metrics: Mapping[str, Metric], context: Context, against: Results | None) -> Metric:
@@ -189,7 +160,7 @@ def _reference_attack(metrics: Mapping[str, Metric], context: Context, against: 
             )
         pairs = zip(ours.per_item, theirs.per_item, strict=True)
         differences.append([None if a is None or b is None else a - b for a, b in pairs])
-    return _attack("mia_reference", MembershipReference, differences[0], differences[1], context)
+    return attack_metric(MembershipReference, differences[0], differences[1], **_sides(context))
 
 
 def _relative(
