@@ -69,10 +69,11 @@ class RetentionChoice(Choice):
 
 
 class SuiteChoice(_Strict):
-    """One suite and the data it takes by key; a part without data is not available."""
+    """One suite, the data it takes by key, and the models that judge for it; a part without its data or judge is not available."""
 
     suite: str = Field(min_length=1)
     variant: Literal["openunlearning", "original", "strict"] | None = None
+    judges: Mapping[Literal["reference", "fluency", "entailment", "embedder", "tokenizer"], str] = {}
     data: Mapping[str, RowSet | str] = {}
 
     @model_validator(mode="before")
@@ -83,7 +84,7 @@ class SuiteChoice(_Strict):
             return {"suite": value}
         if not isinstance(value, Mapping):
             return value
-        own = {key: value[key] for key in ("suite", "variant") if key in value}
+        own = {key: value[key] for key in ("suite", "variant", "judges") if key in value}
         data = {**value.get("data", {}), **{key: item for key, item in value.items() if key not in (*own, "data")}}
         return {**own, "data": {key: _in_memory(item) for key, item in data.items()}}
 
@@ -363,7 +364,12 @@ class ForgetRequest(_Strict):
                 tree[name] = value if isinstance(value, str) else f"memory:{value.content_hash[:16]}"
         if not isinstance(self.evaluate, str):
             tree["evaluate"] = [
-                {"suite": s.suite, **({"variant": s.variant} if s.variant else {}), **{k: _place(v) for k, v in s.data.items()}}
+                {
+                    "suite": s.suite,
+                    **({"variant": s.variant} if s.variant else {}),
+                    **({"judges": dict(s.judges)} if s.judges else {}),
+                    **{k: _place(v) for k, v in s.data.items()},
+                }
                 for s in self.evaluate
             ]
         elif self.evaluate != "auto":
@@ -381,7 +387,8 @@ def _summary(rows: RowSet) -> dict[str, Any]:
 
 def _suite_summary(suite: SuiteChoice) -> dict[str, Any]:
     parts = {key: _summary(read_rows(value)) for key, value in suite.data.items()}
-    return {"suite": suite.suite, "variant": suite.variant, **parts}
+    judges = {"judges": dict(suite.judges)} if suite.judges else {}
+    return {"suite": suite.suite, "variant": suite.variant, **judges, **parts}
 
 
 def _explain(error: ValidationError) -> InputError:

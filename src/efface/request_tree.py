@@ -101,6 +101,10 @@ def _anchored_rows(spec: str, base: Path) -> str:
     if spec.startswith("tofu:"):
         directory, _, part = spec.removeprefix("tofu:").rpartition(":")
         return f"tofu:{(base / Path(directory).expanduser()).resolve()}:{part}" if directory else spec
+    if spec.startswith("texts:"):
+        directory, colon, words = spec.removeprefix("texts:").rpartition(":")
+        named, tail = (directory, f":{words}") if colon and words.isdigit() else (spec.removeprefix("texts:"), "")
+        return f"texts:{(base / Path(named).expanduser()).resolve()}{tail}"
     if spec.startswith("neighbours:"):
         return f"neighbours:{_anchored_rows(spec.removeprefix('neighbours:'), base)}"
     return spec if is_place_name(spec) else str((base / Path(spec).expanduser()).resolve())
@@ -116,5 +120,9 @@ def _anchored_model(spec: str, base: Path) -> str:
 def _anchored_suite(item: Any, base: Path) -> Any:
     if not isinstance(item, Mapping):
         return item
-    own = ("suite", "variant", "data")
-    return {k: _anchored_rows(v, base) if isinstance(v, str) and k not in own else v for k, v in item.items()}
+    own = ("suite", "variant", "data", "judges")
+    anchored = {k: _anchored_rows(v, base) if isinstance(v, str) and k not in own else v for k, v in item.items()}
+    judges = item.get("judges")
+    if isinstance(judges, Mapping):
+        anchored["judges"] = {k: _anchored_model(v, base) if isinstance(v, str) else v for k, v in judges.items()}
+    return anchored

@@ -6,6 +6,7 @@ A place is written as a path or as one of the two prefixed forms::
     data/forget                       a directory written by ``datasets``' save_to_disk
     hub:locuslab/TOFU:forget10        a split, or a configuration, of a data set on the hub
     tofu:DIR:forget05                 a part of TOFU's files; every row knows its author
+    texts:DIR                         a folder of works, one text file each, cut into passages (texts:DIR:200 of 200 words)
     generic                           sentences shipped with the package, to keep where nothing else is at hand
     neighbours:FILE                   a file whose rows are near the forget rows in kind
 
@@ -29,7 +30,9 @@ from efface.registry import closest
 __all__ = ["FORMATS", "is_place_name", "read_rows"]
 
 FORMATS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
-_ACCEPTED = "A set is a .jsonl, .json, .csv, .tsv or .parquet file, a datasets directory, hub:NAME:SPLIT or tofu:DIR:SPLIT."
+_ACCEPTED = (
+    "A set is a .jsonl, .json, .csv, .tsv or .parquet file, a datasets directory, hub:NAME:SPLIT, tofu:DIR:SPLIT or texts:DIR."
+)
 _LISTS = ("messages", "perturbed_answer", "value_aliases")
 
 Numbered = Iterator[tuple[str, Any]]
@@ -37,8 +40,8 @@ Numbered = Iterator[tuple[str, Any]]
 
 
 def is_place_name(spec: str) -> bool:
-    """Whether ``spec`` is a prefixed form (``hub:`` or ``tofu:``) or a stand-in's name rather than a path."""
-    return spec.startswith(("hub:", "tofu:", "sampled:", "generic:")) or spec in ("generic", "sampled")
+    """Whether ``spec`` is a prefixed form (``hub:``, ``tofu:`` or ``texts:``) or a stand-in's name rather than a path."""
+    return spec.startswith(("hub:", "tofu:", "texts:", "sampled:", "generic:")) or spec in ("generic", "sampled")
 
 
 def read_rows(
@@ -68,6 +71,8 @@ def read_rows(
         return _read_stand_in(spec, base, limit)
     if isinstance(spec, str) and spec.startswith("tofu:"):
         return _read_tofu_part(spec, base, limit)
+    if isinstance(spec, str) and spec.startswith("texts:"):
+        return _read_texts(spec, base, limit)
     if isinstance(spec, str) and spec.startswith("hub:"):
         return _read_hub(spec, limit)
     if isinstance(spec, (str, Path)):
@@ -256,6 +261,18 @@ def _read_stand_in(spec: str, base: Path | None, limit: int | None) -> RowSet:
     if spec.startswith("neighbours:"):
         return read_rows(spec.removeprefix("neighbours:"), base=base, limit=limit)
     raise InputError(f"{spec!r} is text the model has yet to write. It stands for rows to keep only, as retain. Name rows here.")
+
+
+def _read_texts(spec: str, base: Path | None, limit: int | None) -> RowSet:
+    from efface.data.texts import WINDOW_WORDS, read_texts
+
+    directory, colon, words = spec.removeprefix("texts:").rpartition(":")
+    if not colon or not words.isdigit():  # the colon is part of the path
+        directory, words = spec.removeprefix("texts:"), str(WINDOW_WORDS)
+    if not directory:
+        raise InputError(f"{spec!r} names no folder. A folder of works is written as texts:DIR or texts:DIR:WORDS. Add it.")
+    folder = Path(directory).expanduser()
+    return read_texts(folder if base is None else base / folder, words=int(words), limit=limit)
 
 
 def _read_tofu_part(spec: str, base: Path | None, limit: int | None) -> RowSet:

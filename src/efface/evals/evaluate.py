@@ -12,6 +12,7 @@ from efface.errors import InputError
 from efface.evals.gradients import with_gradient_norms
 from efface.evals.measure import Measured, measure
 from efface.evals.metrics.base import ALL_VARIANTS, Variant
+from efface.evals.notes import row_notes
 from efface.evals.suites.base import Plan, Suite
 from efface.evals.suites.data import SuiteData
 from efface.registry import SUITES
@@ -127,7 +128,7 @@ def _results(
         fingerprint=measured.fingerprint,
         examples=suite.examples(plan, measured),
         cost=cost,
-        notes=_notes(metrics, plan, variant),
+        notes=(*_notes(metrics, plan, variant), *row_notes(plan.views, measured, variant)),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,11 +12,14 @@ from efface.data.cache import cache_root
 from efface.errors import InputError
 from efface.evals import SuiteData
 from efface.evals.evaluate import evaluate_all
+from efface.evals.judges import Judges
 from efface.evals.metrics.base import Variant
+from efface.evals.suites.base import Suite
 from efface.evals.suites.privacy import with_original
 from efface.models.language_model import LocalModel, load_language_model
 from efface.models.memory import peak_memory
-from efface.request import ForgetRequest
+from efface.registry import SUITES
+from efface.request import ForgetRequest, SuiteChoice
 from efface.results import Cost, Metric, Results
 from efface.run.progress import Progress, within
 from efface.train.language_model import cpu_threads
@@ -37,16 +41,29 @@ class Evaluated:
     costs: Mapping[str, Cost]
 
 
-def suites_of(request: ForgetRequest, variant: Variant = "strict") -> dict[Variant, list[str]]:
+def suites_of(request: ForgetRequest, variant: Variant = "strict") -> dict[Variant, list[str | Suite]]:
     """Return the suites the request asks for by the variant they follow; ``variant`` where a suite names none."""
     if request.evaluate == "none":
         return {}
     if isinstance(request.evaluate, str):
         return {variant: [request.evaluate]}
-    grouped: dict[Variant, list[str]] = {}
+    grouped: dict[Variant, list[str | Suite]] = {}
     for choice in request.evaluate:
-        grouped.setdefault(choice.variant or variant, []).append(choice.suite)
+        grouped.setdefault(choice.variant or variant, []).append(_with_judges(choice))
     return grouped
+
+
+def _with_judges(choice: SuiteChoice) -> str | Suite:
+    """Return the suite, made with the judges the request names for it."""
+    if not choice.judges:
+        return choice.suite
+    kind = SUITES.get(choice.suite)
+    if "judges" not in inspect.signature(kind).parameters:
+        raise InputError(
+            f"The suite {choice.suite} takes no judges. Judges decide figures of copyright and closer_look. Leave judges out there."
+        )
+    made: Suite = kind(judges=Judges(**{str(name): place for name, place in choice.judges.items()}))
+    return made
 
 
 def with_extra_sets(data: SuiteData, request: ForgetRequest) -> SuiteData:

@@ -235,14 +235,14 @@ class MembershipGradNorm(Definition):
     title: ClassVar[str] = "membership AUC, gradient norm"
     aim: ClassVar[Aim] = "reference"
     definition: ClassVar[str] = (
-        "AUC of the 2-norm of the gradient, by all weights, of the loss per token: a row that was trained on pulls the weights less."
+        "AUC of the 2-norm of the gradient, by all weights, of the loss per token: a trained row pulls the weights less."
     )
     variants: ClassVar[dict[str, str]] = {
         "openunlearning": (
-            "mean over weight tensors of the norm of each; dropout acts (its draws seeded here); the last labelled token is left out"
+            "mean over weight tensors of the norm of each; dropout acts (seeded here); the last labelled token is left out"
         ),
         "original": "norm of the whole gradient; dropout off; EOS is left out",
-        "strict": "norm of the whole gradient; dropout off; EOS is left out; a row without a token is left out and counted",
+        "strict": "norm of the whole gradient; dropout off; EOS is left out; a row without a token is skipped and counted",
     }
     interval: ClassVar[str] = _INTERVAL
     cost: ClassVar[str] = "one forward and one backward pass per row of both sets, one row at a time, and memory for one gradient"

@@ -39,7 +39,7 @@ def s_mia(auc: float, auc_retrained: float) -> float | None:
 
 
 def s_mia_full(auc: float, auc_retrained: float, auc_original: float) -> float | None:
-    """Return 1 - |auc - retrained| / |original - retrained|, cut to [0, 1]; None where the original is not told from the retrained."""
+    """Return 1 - |auc - retrained| / |original - retrained|, cut to [0, 1]; None where the denominator is 0."""
     distance = abs(auc_original - auc_retrained)
     return None if distance == 0 else _unit(1 - abs(auc - auc_retrained) / distance)
 

@@ -1,4 +1,4 @@
-"""One membership attack as a figure: AUC with its interval, true positives at few false ones, and how many rows it could not use."""
+"""One membership attack as a figure: AUC with its interval, true positives at few false ones, and the rows it could not use."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from efface.data.items import ScoreItem
 from efface.evals.measure import Measured
@@ -155,18 +155,18 @@ def with_original(results: Mapping[str, Results]) -> dict[str, Results]:
 
 def _scaled(attack: Metric, retrained: Results | None, original: Results | None, *, full: bool) -> Metric:
     definition: type[ScaledMembership] = ScaledMembershipFull if full else ScaledMembership
-    name = f"{definition.name}_{attack.name.removeprefix('mia_')}"
+    name, variant = f"{definition.name}_{attack.name.removeprefix('mia_')}", cast("Variant", attack.variant)
     if attack.value is None:
-        return not_available(name, definition.aim, attack.variant, attack.reason)
+        return not_available(name, definition.aim, variant, attack.reason)
     reference = None if retrained is None else retrained.value(attack.name)
     first = None if original is None else original.value(attack.name)
     if reference is None or (full and first is None):
         reason = _NO_RETRAINED if reference is None else _NO_ORIGINAL
-        return not_available(name, definition.aim, attack.variant, reason)
+        return not_available(name, definition.aim, variant, reason)
     value = s_mia_full(attack.value, reference, first) if full and first is not None else s_mia(attack.value, reference)
     if value is None:
         reason = "the original and the retrained model have the same AUC" if full else "the retrained model's AUC is 0"
-        return not_available(name, definition.aim, attack.variant, reason)
+        return not_available(name, definition.aim, variant, reason)
     distance = abs(first - reference) if full and first is not None else reference
     interval = None if attack.interval is None else scaled_interval(attack.interval, reference, distance)
     details = {"auc": attack.value, "auc_retrained": reference, "auc_original": first if full else None}
@@ -176,7 +176,7 @@ def _scaled(attack: Metric, retrained: Results | None, original: Results | None,
 def _together(definition: type[PrivacyScore], parts: list[Metric]) -> Metric:
     missing = next((part for part in parts if part.value is None), None)
     if missing is not None:
-        return not_available(definition.name, definition.aim, missing.variant, f"{missing.name}: {missing.reason}")
+        return not_available(definition.name, definition.aim, cast("Variant", missing.variant), f"{missing.name}: {missing.reason}")
     values = [part.value for part in parts if part.value is not None]
     intervals = [part.interval for part in parts if part.interval is not None]
     interval = None
