@@ -28,11 +28,12 @@ from efface.data.schema import Row, RowSet
 from efface.data.stand_ins import kind_of, sampled_count
 from efface.errors import InputError
 from efface.registry import closest
-from efface.request_tree import EMBEDDED, EMBEDDED_MINI, SETS, anchor, assign, read_yaml
+from efface.request_tree import EMBEDDED, EMBEDDED_MINI, EMBEDDED_WORLDS, SETS, anchor, assign, read_yaml
 
 __all__ = [
     "EMBEDDED",
     "EMBEDDED_MINI",
+    "EMBEDDED_WORLDS",
     "Choice",
     "ForgetRequest",
     "ForgetSubset",
@@ -207,7 +208,8 @@ class ForgetRequest(_Strict):
     """What must go, what must stay, and how.
 
     Attributes:
-        model: Directory or hub id of the original model; "embedded" for the small world, "embedded:mini" for a smaller one.
+        model: Directory or hub id of the original model; "embedded" for the small world, "embedded:mini" for a smaller one,
+            "embedded:contacts" or "embedded:contacts-mini" for one whose people have e-mail, telephone and account number.
         forget: Rows to forget: a path, ``hub:NAME:SPLIT``, ``tofu:DIR:SPLIT``, or rows in memory.
         retain: Rows to keep; a method that needs them says so. Where there are none: "neighbours:FILE", "generic" or "sampled".
         holdout: Rows of the same kind that the model never saw.
@@ -272,7 +274,7 @@ class ForgetRequest(_Strict):
 
     @model_validator(mode="after")
     def _require_a_forget_set(self) -> Self:
-        if self.forget is None and self.model not in (EMBEDDED, EMBEDDED_MINI):
+        if self.forget is None and self.model not in EMBEDDED_WORLDS:
             raise ValueError("forget: missing; it names the rows that must go, and only model: embedded brings its own")
         return self
 

@@ -12,10 +12,24 @@ from efface.data.readers import is_place_name
 from efface.errors import InputError
 from efface.registry import closest
 
-__all__ = ["EMBEDDED", "EMBEDDED_MINI", "SETS", "anchor", "assign", "read_yaml"]
+__all__ = [
+    "EMBEDDED",
+    "EMBEDDED_CONTACTS",
+    "EMBEDDED_CONTACTS_MINI",
+    "EMBEDDED_MINI",
+    "EMBEDDED_WORLDS",
+    "SETS",
+    "anchor",
+    "assign",
+    "read_yaml",
+]
 
 EMBEDDED = "embedded"
 EMBEDDED_MINI = "embedded:mini"
+EMBEDDED_CONTACTS = "embedded:contacts"
+EMBEDDED_CONTACTS_MINI = "embedded:contacts-mini"
+EMBEDDED_WORLDS = (EMBEDDED, EMBEDDED_MINI, EMBEDDED_CONTACTS, EMBEDDED_CONTACTS_MINI)
+"""Models that need no files: the default world, a smaller one, and both with people who have contacts."""
 """The model name that stands for the small embedded world; its data comes with it."""
 
 SETS = ("forget", "retain", "holdout")
@@ -114,7 +128,7 @@ def _anchored_model(spec: str, base: Path) -> str:
     """A model is a path where it reads like one or exists; otherwise a hub id is left alone."""
     path = base / Path(spec).expanduser()
     looks_like_path = spec.startswith((".", "/", "~")) or spec.count("/") > 1
-    return str(path.resolve()) if spec not in (EMBEDDED, EMBEDDED_MINI) and (looks_like_path or path.exists()) else spec
+    return str(path.resolve()) if spec not in EMBEDDED_WORLDS and (looks_like_path or path.exists()) else spec
 
 
 def _anchored_suite(item: Any, base: Path) -> Any:

@@ -26,7 +26,7 @@ from efface.methods.refusals import refusal_pool
 from efface.models.checks import require_trainable
 from efface.models.loading import ModelInfo, check_model
 from efface.models.memory import MemoryEstimate, available_memory, estimate_memory, require_memory, training_shape
-from efface.request import EMBEDDED, EMBEDDED_MINI, ForgetRequest
+from efface.request import EMBEDDED_WORLDS, ForgetRequest
 from efface.run.evaluation import TINY, with_extra_sets
 from efface.run.lineage import Lineage, keep_forgotten, read_lineage, require_continuable
 from efface.run.progress import Progress, within
@@ -129,7 +129,7 @@ def make_plan(request: ForgetRequest, *, trains: bool = True) -> Plan:
         InputError: When a file, row, name, setting, model or set is wrong.
         MissingNeed: When the method needs something that the request does not give.
     """
-    is_embedded = request.model in (EMBEDDED, EMBEDDED_MINI)
+    is_embedded = request.model in EMBEDDED_WORLDS
     _expand(request, None)  # names and hyper-parameters first: the cheapest mistakes to find
     recipe = _recipe(request) if is_embedded else None
     with warnings.catch_warnings(record=True) as caught:
@@ -234,8 +234,8 @@ def make_job(plan: Plan, original: str | Path) -> UnlearningJob:
 
 
 def _recipe(request: ForgetRequest) -> Recipe:
-    make = Recipe.mini if request.model == EMBEDDED_MINI else Recipe.default
-    return make(seed=request.seeds.training, data_seed=request.seeds.data)
+    make = Recipe.mini if request.model.endswith("mini") else Recipe.default
+    return make(seed=request.seeds.training, data_seed=request.seeds.data, contacts="contacts" in request.model)
 
 
 def _expand(request: ForgetRequest, parameters: int | None) -> MethodSpec:
@@ -327,7 +327,7 @@ def _shape(plan: Plan, info: ModelInfo, adapter: Adapter) -> Any:
 
 
 def _reference_notes(request: ForgetRequest) -> list[str]:
-    if request.retrained is None and request.model not in (EMBEDDED, EMBEDDED_MINI):
+    if request.retrained is None and request.model not in EMBEDDED_WORLDS:
         return ["No retrained model was given: what is defined against one is not available, and no verdict can say removed."]
     return []
 

@@ -30,12 +30,10 @@ class Plan:
     Attributes:
         data: The sets.
         views: The sets as items, by key.
-        gradient_p: Which norm of the gradients.
     """
 
     data: SuiteData
     views: dict[str, SetView]
-    gradient_p: float = 2.0
 
     def score_items(self) -> Iterator[ScoreItem]:
         """Yield everything to be scored; equal items may come twice."""
@@ -47,6 +45,11 @@ class Plan:
         for key, view in self.views.items():
             if "generations" in spec_of(key).parts:
                 yield from view.generations
+
+    @property
+    def gradient_p(self) -> float:
+        """Which norm of the gradients is wanted."""
+        return 2.0
 
     def gradient_items(self) -> Iterator[ScoreItem]:
         """Yield what gradient norms are wanted of; nothing, unless a suite says otherwise: they cost a backward pass each."""

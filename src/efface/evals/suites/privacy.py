@@ -43,7 +43,18 @@ _NO_ORIGINAL = "needs results of the original model on the same rows"
 
 @dataclass(frozen=True)
 class PrivacyPlan(Plan):
-    """The answers of both sides, scored, and a gradient of each."""
+    """The answers of both sides, scored, and a gradient of each.
+
+    Attributes:
+        norm: Which norm of the gradients.
+    """
+
+    norm: float = 2.0
+
+    @property
+    def gradient_p(self) -> float:
+        """Which norm of the gradients is wanted."""
+        return self.norm
 
     def score_items(self) -> Iterator[ScoreItem]:
         """Yield every answer."""
