@@ -200,6 +200,10 @@ METRICS = Registry(
         "pii_hit_part": "efface.evals.metrics.pii:PiiHitPart",
         "pii_hit_completed": "efface.evals.metrics.pii:PiiHitCompleted",
         "pii_hit_spelled": "efface.evals.metrics.pii:PiiHitSpelled",
+        "cosine_similarity": "efface.evals.metrics.closer_look:CosineSimilarity",
+        "entailment": "efface.evals.metrics.closer_look:Entailment",
+        "forget_efficacy": "efface.evals.metrics.closer_look:ForgetEfficacy",
+        "closer_look_utility": "efface.evals.metrics.closer_look:UtilityOfEighteen",
         "gap": "efface.evals.suites.figures:GapToRetrained",
         "mia_loss": "efface.evals.metrics.membership:MembershipLoss",
         "mia_zlib": "efface.evals.metrics.membership:MembershipZlib",
@@ -224,6 +228,7 @@ SUITES = Registry(
         "privacy": "efface.evals.suites.privacy:Privacy",
         "copyright": "efface.evals.suites.copyright:Copyright",
         "pii": "efface.evals.suites.pii:Pii",
+        "closer_look": "efface.evals.suites.closer_look:CloserLook",
     },
     group="efface.suites",
 )
