@@ -27,7 +27,7 @@ from efface.data.stand_ins import generic_rows, kind_of
 from efface.errors import InputError
 from efface.registry import closest
 
-__all__ = ["FORMATS", "is_place_name", "read_rows"]
+__all__ = ["FORMATS", "is_place_name", "read_rows", "read_text"]
 
 FORMATS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 _ACCEPTED = (
@@ -117,7 +117,8 @@ def _file_items(path: Path) -> Numbered:
     return readers[path.suffix.lower()](path)
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Return the text of a UTF-8 file, with or without a byte-order mark; raise ``InputError`` for any other."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -127,7 +128,7 @@ def _text(path: Path) -> str:
 
 
 def _json_lines(path: Path) -> Numbered:
-    for number, line in enumerate(_text(path).split("\n"), start=1):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
         where = f"{path}, line {number}"
@@ -141,7 +142,7 @@ def _json_lines(path: Path) -> Numbered:
 
 def _json_document(path: Path) -> Numbered:
     """Read a list of objects, or one object per line, which many published ``.json`` files really hold."""
-    text = _text(path)
+    text = read_text(path)
     try:
         document = json.loads(text)
     except json.JSONDecodeError as error:
@@ -161,7 +162,7 @@ def _json_document(path: Path) -> Numbered:
 
 
 def _table_lines(path: Path) -> Numbered:
-    reader = csv.DictReader(_text(path).splitlines(keepends=True), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+    reader = csv.DictReader(read_text(path).splitlines(keepends=True), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
     for record in reader:
         where = f"{path}, line {reader.line_num}"
         if None in record:

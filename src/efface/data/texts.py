@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from efface.data.readers import read_text
 from efface.data.schema import Row, RowSet
 from efface.errors import InputError
 from efface.text import word_spans
@@ -53,7 +54,7 @@ def read_texts(directory: str | Path, *, words: int = WINDOW_WORDS, limit: int |
         Row(id=f"{work}-{number:04d}", text=window, entity=work)
         for path in files
         for work in [path.relative_to(folder).with_suffix("").as_posix()]
-        for number, window in enumerate(cut_windows(_content(path), words))
+        for number, window in enumerate(cut_windows(read_text(path), words))
     ]
     if not rows:
         found = f"{len(files)} text files, all of under {LEAST_WORDS} words" if files else "no text file"
@@ -61,12 +62,3 @@ def read_texts(directory: str | Path, *, words: int = WINDOW_WORDS, limit: int |
             f"{folder} holds {found}. texts:DIR reads files that end in {', '.join(TEXT_SUFFIXES)}, one per work. Put them there."
         )
     return RowSet.build(rows[:limit], source=str(folder))
-
-
-def _content(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path} is not UTF-8 text (byte {error.start}). Text files are read as UTF-8. Save it as UTF-8."
-        ) from None

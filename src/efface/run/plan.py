@@ -234,8 +234,9 @@ def make_job(plan: Plan, original: str | Path) -> UnlearningJob:
 
 
 def _recipe(request: ForgetRequest) -> Recipe:
-    make = Recipe.mini if request.model.endswith("mini") else Recipe.default
-    return make(seed=request.seeds.training, data_seed=request.seeds.data, contacts="contacts" in request.model)
+    world = str(request.model)
+    make = Recipe.mini if world.endswith("mini") else Recipe.default
+    return make(seed=request.seeds.training, data_seed=request.seeds.data, contacts="contacts" in world)
 
 
 def _expand(request: ForgetRequest, parameters: int | None) -> MethodSpec:
