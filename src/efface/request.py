@@ -28,11 +28,12 @@ from efface.data.schema import Row, RowSet
 from efface.data.stand_ins import kind_of, sampled_count
 from efface.errors import InputError
 from efface.registry import closest
-from efface.request_tree import EMBEDDED, EMBEDDED_MINI, SETS, anchor, assign, read_yaml
+from efface.request_tree import EMBEDDED, EMBEDDED_MINI, EMBEDDED_WORLDS, SETS, anchor, assign, read_yaml
 
 __all__ = [
     "EMBEDDED",
     "EMBEDDED_MINI",
+    "EMBEDDED_WORLDS",
     "Choice",
     "ForgetRequest",
     "ForgetSubset",
@@ -70,7 +71,7 @@ class RetentionChoice(Choice):
 
 
 class SuiteChoice(_Strict):
-    """One suite and the data it takes by key; a part without data is not available.
+    """One suite, the data it takes by key, and the models that judge for it; a part without its data or judge is not available.
 
     ``source`` (written ``from``) names a place that holds all of a suite's sets (``muse:DIR:news``); single keys win over it.
     ``options`` are the suite's own settings.
@@ -80,6 +81,7 @@ class SuiteChoice(_Strict):
     variant: Literal["openunlearning", "original", "strict"] | None = None
     source: str | None = None
     options: Mapping[str, str | int | float | bool] = {}
+    judges: Mapping[Literal["reference", "fluency", "entailment", "embedder", "tokenizer"], str] = {}
     data: Mapping[str, RowSet | str] = {}
 
     @model_validator(mode="before")
@@ -91,7 +93,7 @@ class SuiteChoice(_Strict):
         if not isinstance(value, Mapping):
             return value
         named = {("source" if key == "from" else key): item for key, item in value.items()}
-        own = {key: named[key] for key in ("suite", "variant", "source", "options") if key in named}
+        own = {key: named[key] for key in ("suite", "variant", "source", "options", "judges") if key in named}
         data = {**named.get("data", {}), **{key: item for key, item in named.items() if key not in (*own, "data")}}
         return {**own, "data": {key: _in_memory(item) for key, item in data.items()}}
 
@@ -227,7 +229,8 @@ class ForgetRequest(_Strict):
     """What must go, what must stay, and how.
 
     Attributes:
-        model: Directory or hub id of the original model; "embedded" for the small world, "embedded:mini" for a smaller one.
+        model: Directory or hub id of the original model; "embedded" for the small world, "embedded:mini" for a smaller one,
+            "embedded:contacts" or "embedded:contacts-mini" for one whose people have e-mail, telephone and account number.
         forget: Rows to forget: a path, ``hub:NAME:SPLIT``, ``tofu:DIR:SPLIT``, or rows in memory.
         retain: Rows to keep; a method that needs them says so. Where there are none: "neighbours:FILE", "generic" or "sampled".
         holdout: Rows of the same kind that the model never saw.
@@ -292,7 +295,7 @@ class ForgetRequest(_Strict):
 
     @model_validator(mode="after")
     def _require_a_forget_set(self) -> Self:
-        if self.forget is None and self.model not in (EMBEDDED, EMBEDDED_MINI):
+        if self.forget is None and self.model not in EMBEDDED_WORLDS:
             raise ValueError("forget: missing; it names the rows that must go, and only model: embedded brings its own")
         return self
 
@@ -389,6 +392,7 @@ class ForgetRequest(_Strict):
                     **({"variant": s.variant} if s.variant else {}),
                     **({"from": s.source} if s.source else {}),
                     **({"options": dict(s.options)} if s.options else {}),
+                    **({"judges": dict(s.judges)} if s.judges else {}),
                     **{k: _place(v) for k, v in s.data.items()},
                 }
                 for s in self.evaluate
@@ -409,7 +413,8 @@ def _summary(rows: RowSet) -> dict[str, Any]:
 def _suite_summary(suite: SuiteChoice) -> dict[str, Any]:
     parts = {key: _summary(rows) for key, rows in suite.sets().items()}
     options = {"options": dict(suite.options)} if suite.options else {}
-    return {"suite": suite.suite, "variant": suite.variant, **options, **parts}
+    judges = {"judges": dict(suite.judges)} if suite.judges else {}
+    return {"suite": suite.suite, "variant": suite.variant, **options, **judges, **parts}
 
 
 def explain(error: ValidationError, model: type[BaseModel], *, what: str, page: str) -> InputError:

@@ -12,10 +12,24 @@ from efface.data.readers import LAYOUTS, is_place_name
 from efface.errors import InputError
 from efface.registry import closest
 
-__all__ = ["EMBEDDED", "EMBEDDED_MINI", "SETS", "anchor", "assign", "read_yaml"]
+__all__ = [
+    "EMBEDDED",
+    "EMBEDDED_CONTACTS",
+    "EMBEDDED_CONTACTS_MINI",
+    "EMBEDDED_MINI",
+    "EMBEDDED_WORLDS",
+    "SETS",
+    "anchor",
+    "assign",
+    "read_yaml",
+]
 
 EMBEDDED = "embedded"
 EMBEDDED_MINI = "embedded:mini"
+EMBEDDED_CONTACTS = "embedded:contacts"
+EMBEDDED_CONTACTS_MINI = "embedded:contacts-mini"
+EMBEDDED_WORLDS = (EMBEDDED, EMBEDDED_MINI, EMBEDDED_CONTACTS, EMBEDDED_CONTACTS_MINI)
+"""Models that need no files: the default world, a smaller one, and both with people who have contacts."""
 """The model name that stands for the small embedded world; its data comes with it."""
 
 SETS = ("forget", "retain", "holdout")
@@ -105,6 +119,10 @@ def _anchored_rows(spec: str, base: Path) -> str:
     if spec.startswith("muse:"):
         directory, _, rest = spec.removeprefix("muse:").partition(":")
         return f"muse:{(base / Path(directory).expanduser()).resolve()}:{rest}" if rest else spec
+    if spec.startswith("texts:"):
+        directory, colon, words = spec.removeprefix("texts:").rpartition(":")
+        named, tail = (directory, f":{words}") if colon and words.isdigit() else (spec.removeprefix("texts:"), "")
+        return f"texts:{(base / Path(named).expanduser()).resolve()}{tail}"
     if spec.startswith("neighbours:"):
         return f"neighbours:{_anchored_rows(spec.removeprefix('neighbours:'), base)}"
     return spec if is_place_name(spec) else str((base / Path(spec).expanduser()).resolve())
@@ -114,11 +132,15 @@ def _anchored_model(spec: str, base: Path) -> str:
     """A model is a path where it reads like one or exists; otherwise a hub id is left alone."""
     path = base / Path(spec).expanduser()
     looks_like_path = spec.startswith((".", "/", "~")) or spec.count("/") > 1
-    return str(path.resolve()) if spec not in (EMBEDDED, EMBEDDED_MINI) and (looks_like_path or path.exists()) else spec
+    return str(path.resolve()) if spec not in EMBEDDED_WORLDS and (looks_like_path or path.exists()) else spec
 
 
 def _anchored_suite(item: Any, base: Path) -> Any:
     if not isinstance(item, Mapping):
         return item
-    own = ("suite", "variant", "data", "options")
-    return {k: _anchored_rows(v, base) if isinstance(v, str) and k not in own else v for k, v in item.items()}
+    own = ("suite", "variant", "data", "options", "judges")
+    anchored = {k: _anchored_rows(v, base) if isinstance(v, str) and k not in own else v for k, v in item.items()}
+    judges = item.get("judges")
+    if isinstance(judges, Mapping):
+        anchored["judges"] = {k: _anchored_model(v, base) if isinstance(v, str) else v for k, v in judges.items()}
+    return anchored

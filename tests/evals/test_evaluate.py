@@ -280,8 +280,9 @@ def test_names_map_to_openunlearning_and_back(original, data):
     assert len(set(OPENUNLEARNING_KEYS.values())) == len(OPENUNLEARNING_KEYS)
     assert all(from_openunlearning(to_openunlearning(name)) == name for name in OPENUNLEARNING_KEYS)
     assert to_openunlearning("world_utility") is from_openunlearning("nothing") is None
-    results = evaluate(original, data=data, suite="tofu")
-    assert set(OPENUNLEARNING_KEYS) <= set(results.metrics)
+    found = evaluate_all(original, data=data, suites=["tofu", "privacy"])
+    results = found["tofu"]
+    assert set(OPENUNLEARNING_KEYS) <= {*results.metrics, *found["privacy"].metrics}
     summary = as_openunlearning_summary(results)
     assert summary["retain_Q_A_Prob"] == results.value("retain_probability")
 

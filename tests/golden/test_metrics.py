@@ -24,6 +24,7 @@ from efface.evals.metrics.membership import min_k, privleak
 from efface.evals.metrics.muse import STOP_WORDS, muse_auc, muse_membership, muse_rouge, rouge_summary, verbatim_reference
 from efface.evals.metrics.tokens import answer_nll, exact_memorization, extraction_strength, probability
 from efface.evals.names import from_openunlearning
+from efface.evals.suites.privacy import Privacy
 from efface.evals.suites.tofu import Tofu
 from efface.models.language_model import load_language_model
 from efface.stats import auc
@@ -89,6 +90,13 @@ class Fixture:
             max_new_tokens=self.settings["rouge_max_new_tokens"],
             cache=self.rows.name,
         )
+
+    @lru_cache  # noqa: B019
+    def privacy(self, role: str):
+        """The suite of attacks, gradients included."""
+        suite = Privacy(min_k=self.settings["min_k"], gradient_p=self.settings["gradnorm_p"])
+        against = self.privacy("retrained") if role == "unlearned" else None
+        return evaluate(self.model(role), suite=suite, data=self.data, against=against, variant=VARIANT, cache=self.rows.name)
 
     @lru_cache  # noqa: B019
     def generations(self, role: str):
@@ -173,7 +181,7 @@ def check_items(entry, key: str, values, tolerance) -> None:
 
 def check_suite_figure(fixture: Fixture, role: str, key: str, entry) -> None:
     name = from_openunlearning(key)
-    results = fixture.results(role)
+    results = fixture.privacy(role) if name == "mia_gradnorm" else fixture.results(role)
     metric = results[name]
     if is_missing(entry["agg_value"]):
         assert metric.value is None

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 __all__ = ["world"]
 
+_EMBEDDED = ("embedded", "mini", "contacts", "contacts-mini")
 _ROLES: tuple[Role, ...] = ("original", "retrained", "retrained_2")
 
-Corpus = typer.Option("embedded", "--corpus", help="embedded, mini (for tests), or tofu:DIR.")
+Corpus = typer.Option("embedded", "--corpus", help="embedded, mini, contacts, contacts-mini, or tofu:DIR.")
 Authors = typer.Option(40, "--authors", min=2, help="TOFU: authors trained on, those to forget included.")
 Forget = typer.Option("forget05", "--forget", help="TOFU: the split to forget.")
 Seed = typer.Option(0, "--seed", min=0, help="Seed of the data and of training.")
@@ -60,15 +61,18 @@ def _recipe(corpus: str, authors: int, forget: Literal["forget01", "forget05", "
 
     if corpus.startswith("tofu:"):
         return Recipe.tofu(corpus.removeprefix("tofu:"), authors=authors, forget=forget, seed=seed)
-    if corpus not in ("embedded", "mini"):
-        raise InputError(f"There is no corpus {corpus!r}. A corpus is embedded, mini or tofu:DIR. Write --corpus tofu:DIR.")
-    return Recipe.mini(seed=seed, data_seed=seed) if corpus == "mini" else Recipe.default(seed=seed, data_seed=seed)
+    if corpus not in _EMBEDDED:
+        known = ", ".join(_EMBEDDED)
+        raise InputError(f"There is no corpus {corpus!r}. A corpus is {known} or tofu:DIR. Write --corpus tofu:DIR.")
+    make = Recipe.mini if corpus.endswith("mini") else Recipe.default
+    return make(seed=seed, data_seed=seed, contacts=corpus.startswith("contacts"))
 
 
 def _recipe_call(corpus: str, authors: int, forget: str, seed: int) -> str:
     if corpus.startswith("tofu:"):
         return f"Recipe.tofu({corpus.removeprefix('tofu:')!r}, authors={authors}, forget={forget!r}, seed={seed})"
-    return f"Recipe.{'mini' if corpus == 'mini' else 'default'}(seed={seed}, data_seed={seed})"
+    contacts = ", contacts=True" if corpus.startswith("contacts") else ""
+    return f"Recipe.{'mini' if corpus.endswith('mini') else 'default'}(seed={seed}, data_seed={seed}{contacts})"
 
 
 def _print_script(recipe: str, out: Path | None, models: Path | None, roles: tuple[Role, ...], overwrite: bool) -> None:

@@ -9,6 +9,7 @@ A place is written as a path or in one of the prefixed forms::
     wmdp:DIR:bio                      a part of a local copy of WMDP, and likewise mmlu:DIR:SUBJECT[,SUBJECT], rwku:DIR:PART,
                                       wpu:DIR:PART, lume:DIR:PART (see :mod:`efface.data.choices`, ``rwku``, ``wpu``, ``lume``)
     muse:DIR:news:forget              a split of MUSE's files; muse:DIR:news:scal:forget_2 for one of another subset
+    texts:DIR                         a folder of works, one text file each, cut into passages (texts:DIR:200 of 200 words)
     generic                           sentences shipped with the package, to keep where nothing else is at hand
     neighbours:FILE                   a file whose rows are near the forget rows in kind
 
@@ -31,7 +32,7 @@ from efface.data.stand_ins import generic_rows, kind_of
 from efface.errors import InputError
 from efface.registry import closest
 
-__all__ = ["FORMATS", "LAYOUTS", "Numbered", "is_place_name", "raw_items", "read_rows", "read_sets"]
+__all__ = ["FORMATS", "LAYOUTS", "Numbered", "is_place_name", "raw_items", "read_rows", "read_sets", "read_text"]
 
 FORMATS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 LAYOUTS: Mapping[str, str] = {
@@ -52,8 +53,8 @@ _HUB_ROWS: Mapping[str, str] = {
 """Data sets of the hub whose columns have other names, and what makes a row of theirs ours."""
 
 _ACCEPTED = (
-    "A set is a .jsonl, .json, .csv, .tsv or .parquet file, a datasets directory, hub:NAME:SPLIT, tofu:DIR:SPLIT or "
-    "muse:DIR:CORPUS:SPLIT."
+    "A set is a .jsonl, .json, .csv, .tsv or .parquet file, a datasets directory, hub:NAME:SPLIT, tofu:DIR:SPLIT, "
+    "muse:DIR:CORPUS:SPLIT or texts:DIR."
 )
 _LISTS = ("messages", "perturbed_answer", "value_aliases", "choices")
 
@@ -63,7 +64,7 @@ Numbered = Iterator[tuple[str, Any]]
 
 def is_place_name(spec: str) -> bool:
     """Whether ``spec`` is a prefixed form (``hub:``, ``tofu:``, ...) or a stand-in's name rather than a path."""
-    prefixes = ("hub:", "muse:", "sampled:", "generic:", *(f"{name}:" for name in LAYOUTS))
+    prefixes = ("hub:", "muse:", "texts:", "sampled:", "generic:", *(f"{name}:" for name in LAYOUTS))
     return spec.startswith(prefixes) or spec in ("generic", "sampled")
 
 
@@ -96,6 +97,8 @@ def read_rows(
         return _read_layout(spec, base, limit)
     if isinstance(spec, str) and spec.startswith("muse:"):
         return _read_muse_part(spec, base, limit)
+    if isinstance(spec, str) and spec.startswith("texts:"):
+        return _read_texts(spec, base, limit)
     if isinstance(spec, str) and spec.startswith("hub:"):
         return _read_hub(spec, limit)
     if isinstance(spec, (str, Path)):
@@ -189,7 +192,8 @@ def _file_items(path: Path) -> Numbered:
     return readers[path.suffix.lower()](path)
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Return the text of a UTF-8 file, with or without a byte-order mark; raise ``InputError`` for any other."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -199,7 +203,7 @@ def _text(path: Path) -> str:
 
 
 def _json_lines(path: Path) -> Numbered:
-    for number, line in enumerate(_text(path).split("\n"), start=1):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
         where = f"{path}, line {number}"
@@ -213,7 +217,7 @@ def _json_lines(path: Path) -> Numbered:
 
 def _json_document(path: Path) -> Numbered:
     """Read a list of objects, or one object per line, which many published ``.json`` files really hold."""
-    text = _text(path)
+    text = read_text(path)
     try:
         document = json.loads(text)
     except json.JSONDecodeError as error:
@@ -233,7 +237,7 @@ def _json_document(path: Path) -> Numbered:
 
 
 def _table_lines(path: Path) -> Numbered:
-    reader = csv.DictReader(_text(path).splitlines(keepends=True), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+    reader = csv.DictReader(read_text(path).splitlines(keepends=True), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
     for record in reader:
         where = f"{path}, line {reader.line_num}"
         if None in record:
@@ -346,6 +350,18 @@ def _read_stand_in(spec: str, base: Path | None, limit: int | None) -> RowSet:
     if spec.startswith("neighbours:"):
         return read_rows(spec.removeprefix("neighbours:"), base=base, limit=limit)
     raise InputError(f"{spec!r} is text the model has yet to write. It stands for rows to keep only, as retain. Name rows here.")
+
+
+def _read_texts(spec: str, base: Path | None, limit: int | None) -> RowSet:
+    from efface.data.texts import WINDOW_WORDS, read_texts
+
+    directory, colon, words = spec.removeprefix("texts:").rpartition(":")
+    if not colon or not words.isdigit():  # the colon is part of the path
+        directory, words = spec.removeprefix("texts:"), str(WINDOW_WORDS)
+    if not directory:
+        raise InputError(f"{spec!r} names no folder. A folder of works is written as texts:DIR or texts:DIR:WORDS. Add it.")
+    folder = Path(directory).expanduser()
+    return read_texts(folder if base is None else base / folder, words=int(words), limit=limit)
 
 
 def _read_muse_part(spec: str, base: Path | None, limit: int | None) -> RowSet:

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from efface.errors import InputError
+from efface.evals.gradients import with_gradient_norms
 from efface.evals.measure import Measured, measure
 from efface.evals.metrics.base import ALL_VARIANTS, Variant
+from efface.evals.notes import row_notes
 from efface.evals.suites.base import Plan, Suite, make_suite
 from efface.evals.suites.data import SuiteData
 from efface.results import Metric, Results
@@ -91,13 +93,17 @@ def evaluate_all(
     plans = [suite.plan(data.of(suite.name), max_new_tokens=max_new_tokens) for suite in chosen]
     found = {}
     for encoding, group in _by_encoding(chosen, plans, variant).items():
+        encoded = _encoded_as(model, *encoding)
         measured = measure(
-            _encoded_as(model, *encoding),
+            encoded,
             (item for _, plan in group for item in plan.score_items()),
             (item for _, plan in group for item in plan.generate_items()),
             cache=cache,
             progress=progress,
         )
+        for _, plan in group:
+            items = list(plan.gradient_items())
+            measured = with_gradient_norms(measured, encoded, items, p=plan.gradient_p, cache=cache, progress=progress)
         for suite, plan in group:
             reference = (against or {}).get(suite.name) or next(iter((against or {}).values()), None)
             found[suite.name] = _results(suite, plan, measured, variant=variant, seed=seed, against=reference, role=role)
@@ -135,7 +141,7 @@ def _results(
         fingerprint=measured.fingerprint,
         examples=suite.examples(plan, measured),
         cost=cost,
-        notes=(*_notes(suite, metrics, plan, variant), *suite.notes(plan, measured)),
+        notes=(*_notes(suite, metrics, plan, variant), *suite.notes(plan, measured), *row_notes(plan.views, measured, variant)),
     )
 
 

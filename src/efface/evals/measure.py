@@ -63,6 +63,8 @@ class Measured:
         not_scored: Why there are no scores, where a model only generates; else empty.
         tokenizer: The model's, where it shows one: for what is counted in tokens.
         template: How the model puts questions, where it shows that.
+        gradient_norms: Gradient norm per (item hash, p), of the items whose suite asks for it; None where an item has no token.
+        no_gradients: Why there are no gradient norms; else empty.
     """
 
     fingerprint: str
@@ -72,6 +74,8 @@ class Measured:
     not_scored: str = ""
     tokenizer: Any = None
     template: Any = None
+    gradient_norms: Mapping[tuple[str, float], float | None] = field(default_factory=dict)
+    no_gradients: str = ""
 
     def row(self, item: ScoreItem) -> TokenRow:
         """Return the row of an item of the pass."""

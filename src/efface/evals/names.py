@@ -38,6 +38,7 @@ OPENUNLEARNING_KEYS: Mapping[str, str] = {
     "mia_zlib": "mia_zlib",
     "mia_min_k": "mia_min_k",
     "mia_min_k_plus_plus": "mia_min_k_plus_plus",
+    "mia_gradnorm": "mia_gradnorm",
     "mia_reference": "mia_reference",
     "privleak": "privleak",
     "rel_diff_min_k": "rel_diff_min_k",

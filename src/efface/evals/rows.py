@@ -24,7 +24,7 @@ __all__ = ["RowCache"]
 
 _LOG = logging.getLogger(__name__)
 _VERSION = "1"
-_SCORES, _TEXTS = "scores", "texts"
+_SCORES, _TEXTS, _NORMS = "scores", "texts", "norms"
 _SCORE_SCHEMA = pa.schema(
     [
         ("item", pa.string()),
@@ -39,6 +39,8 @@ _SCORE_SCHEMA = pa.schema(
     ]
 )
 _TEXT_SCHEMA = pa.schema([("item", pa.string()), ("text", pa.string())])
+_NORM_SCHEMA = pa.schema([("item", pa.string()), ("norm", pa.float64())])
+_SCHEMAS = {_SCORES: _SCORE_SCHEMA, _TEXTS: _TEXT_SCHEMA, _NORMS: _NORM_SCHEMA}
 _ARRAYS: Mapping[str, Any] = {
     "targets": np.int64,
     "logp": np.float32,
@@ -88,6 +90,15 @@ class RowCache:
         table = pa.table({"item": list(texts), "text": list(texts.values())}, schema=_TEXT_SCHEMA)
         self._write(_TEXTS, list(texts), table)
 
+    def read_norms(self) -> dict[str, float | None]:
+        """Return every kept gradient norm by item hash."""
+        return self._read(_NORMS, lambda entry: entry["norm"])
+
+    def write_norms(self, norms: Mapping[str, float | None]) -> None:
+        """Keep a chunk of gradient norms, by item hash."""
+        table = pa.table({"item": list(norms), "norm": list(norms.values())}, schema=_NORM_SCHEMA)
+        self._write(_NORMS, list(norms), table)
+
     def _stamp(self) -> dict[str, str]:
         return {"version": _VERSION, "fingerprint": self.fingerprint, "settings": self.settings}
 
@@ -119,7 +130,7 @@ class RowCache:
         try:
             table = pq.read_table(path)
             stamp = json.loads((table.schema.metadata or {}).get(b"efface", b"null"))
-            expected = _SCORE_SCHEMA if path.name.startswith(_SCORES) else _TEXT_SCHEMA
+            expected = _SCHEMAS[path.name.partition("-")[0]]
             if stamp == self._stamp() and table.schema.names == expected.names:
                 return table
             problem = "was measured of another model or with other settings"

@@ -22,6 +22,7 @@ from efface.models.contrast import ContrastModel
 from efface.models.decoding import DecodingRow, greedy_decode, tolerates_left_padding
 from efface.models.figures import token_rows
 from efface.models.fingerprint import fingerprint as fingerprint_of
+from efface.models.gradient_norms import gradient_norm, tracking_all
 from efface.models.hooks import adapter_off, evaluating, text_config, unwrap
 from efface.models.loading import load_model
 from efface.models.prompts import DEFAULT_MAX_LENGTH, EncodingVariant, encode_generate_item, encode_score_item, encode_score_items
@@ -219,6 +220,32 @@ class LocalModel:
                     progress(done, len(items))
         self.stats.seconds += time.perf_counter() - started
         return texts
+
+    def gradient_norms(self, items: Sequence[ScoreItem], *, p: float = 2.0, progress: Progress | None = None) -> list[float | None]:
+        """Return the p-norm of the gradient of each item's mean loss, in order; None for an item without a token to judge.
+
+        "strict" takes the norm of the whole gradient without dropout, "openunlearning" does as its code: see
+        :mod:`efface.models.gradient_norms`. One forward and one backward pass per distinct sequence; memory for one gradient.
+        """
+        started = time.perf_counter()
+        published = self.variant == "openunlearning"
+        eos = self.tokenizer.eos_token_id
+        found: dict[str, float | None] = {}
+        norms = []
+        with self._running(), tracking_all(self.model, dropout=published) as weights:
+            for done, item in enumerate(items, start=1):
+                sequence = self.encode(item)
+                if sequence.key not in found:
+                    batch = self._mask_published(collate([sequence], pad_id=self._pad_id()).to(self.device))
+                    self.stats.count(len(sequence.input_ids), batch.input_ids.numel())
+                    ends = bool(sequence.answer_length) and (published or sequence.input_ids[sequence.answer_end - 1] == eos)
+                    tokens = sequence.answer_length - ends
+                    found[sequence.key] = gradient_norm(self.model, batch, weights, tokens=tokens, p=p, per_tensor=published)
+                norms.append(found[sequence.key])
+                if progress:
+                    progress(done, len(items))
+        self.stats.seconds += time.perf_counter() - started
+        return norms
 
     def _score_distinct(self, sequences: list[Encoded]) -> Iterator[list[tuple[int, TokenRow]]]:
         """Yield (place, row) of the sequences, a batch at a time; what shares a prompt shares its pass."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,12 +13,15 @@ from efface.errors import InputError
 from efface.evals import SuiteData
 from efface.evals.aggregate import with_aggregates
 from efface.evals.evaluate import evaluate_all
+from efface.evals.judges import Judges
 from efface.evals.metrics.base import Variant
 from efface.evals.suites.base import Suite, make_suite
+from efface.evals.suites.privacy import with_original
 from efface.models.language_model import LocalModel, load_language_model
 from efface.models.memory import peak_memory
 from efface.models.protocol import LanguageModel
-from efface.request import ForgetRequest
+from efface.registry import SUITES
+from efface.request import ForgetRequest, SuiteChoice
 from efface.results import Cost, Metric, Results
 from efface.run.progress import Progress, within
 from efface.train.language_model import cpu_threads
@@ -51,8 +55,20 @@ def suites_of(request: ForgetRequest, variant: Variant = "strict") -> dict[Varia
         return {variant: [make_suite(request.evaluate)]}
     grouped: dict[Variant, list[Suite]] = {}
     for choice in request.evaluate:
-        grouped.setdefault(choice.variant or variant, []).append(make_suite(choice.suite, choice.options))
+        grouped.setdefault(choice.variant or variant, []).append(_chosen(choice))
     return grouped
+
+
+def _chosen(choice: SuiteChoice) -> Suite:
+    """Return the suite with its options and the judges the request names for it."""
+    if not choice.judges:
+        return make_suite(choice.suite, choice.options)
+    if "judges" not in inspect.signature(SUITES.get(choice.suite)).parameters:
+        raise InputError(
+            f"The suite {choice.suite} takes no judges. Judges decide figures of copyright and closer_look. Leave judges out there."
+        )
+    judges = Judges(**{str(name): place for name, place in choice.judges.items()})
+    return make_suite(choice.suite, {**choice.options, "judges": judges})
 
 
 def with_extra_sets(data: SuiteData, request: ForgetRequest) -> SuiteData:
@@ -151,7 +167,7 @@ def evaluate_roles(
         retrained = measured if role == "retrained" else retrained
         results[role] = side_by_side(measured)
         costs[f"evaluation of the {role.replace('_', ' ')} model"] = Cost(time.perf_counter() - started, peak_memory())
-    return Evaluated(with_aggregates(results), costs)
+    return Evaluated(with_aggregates(with_original(results)), costs)
 
 
 def side_by_side(measured: Mapping[str, Results]) -> Results:

@@ -28,7 +28,7 @@ from efface.models.checks import require_trainable
 from efface.models.loading import ModelInfo, check_model
 from efface.models.memory import MemoryEstimate, available_memory, estimate_memory, require_memory, training_shape
 from efface.models.processes import is_main
-from efface.request import EMBEDDED, EMBEDDED_MINI, ForgetRequest
+from efface.request import EMBEDDED_WORLDS, ForgetRequest
 from efface.run.evaluation import TINY, suites_of, with_extra_sets
 from efface.run.lineage import Lineage, keep_forgotten, read_lineage, require_continuable
 from efface.run.progress import Progress, within
@@ -141,7 +141,7 @@ def make_plan(request: ForgetRequest, *, trains: bool = True) -> Plan:
         InputError: When a file, row, name, setting, model or set is wrong.
         MissingNeed: When the method needs something that the request does not give.
     """
-    is_embedded = request.model in (EMBEDDED, EMBEDDED_MINI)
+    is_embedded = request.model in EMBEDDED_WORLDS
     _expand(request, None)  # names and hyper-parameters first: the cheapest mistakes to find
     suites_of(request)
     recipe = _recipe(request) if is_embedded else None
@@ -263,8 +263,9 @@ def open_trackers(plan: Plan, folder: Path) -> Iterator[Trackers | None]:
 
 
 def _recipe(request: ForgetRequest) -> Recipe:
-    make = Recipe.mini if request.model == EMBEDDED_MINI else Recipe.default
-    return make(seed=request.seeds.training, data_seed=request.seeds.data)
+    world = str(request.model)
+    make = Recipe.mini if world.endswith("mini") else Recipe.default
+    return make(seed=request.seeds.training, data_seed=request.seeds.data, contacts="contacts" in world)
 
 
 def _expand(request: ForgetRequest, parameters: int | None) -> MethodSpec:
@@ -373,7 +374,7 @@ def _shape(plan: Plan, info: ModelInfo, adapter: Adapter) -> Any:
 
 
 def _reference_notes(request: ForgetRequest) -> list[str]:
-    if request.retrained is None and request.model not in (EMBEDDED, EMBEDDED_MINI):
+    if request.retrained is None and request.model not in EMBEDDED_WORLDS:
         return ["No retrained model was given: what is defined against one is not available, and no verdict can say removed."]
     return []
 

@@ -16,7 +16,7 @@ from efface.models.language_model import LocalModel, load_language_model
 from efface.models.loading import check_model, save_model
 from efface.models.processes import is_main, share
 from efface.models.protocol import LanguageModel
-from efface.request import EMBEDDED, EMBEDDED_MINI, ForgetRequest, SuiteChoice
+from efface.request import EMBEDDED_WORLDS, ForgetRequest, SuiteChoice
 from efface.results import Results, Unlearned
 from efface.run.evaluation import measure_suites, side_by_side
 from efface.run.plan import Plan, make_job, make_plan, open_trackers, prepare_models
@@ -160,7 +160,7 @@ def load(path: str | Path) -> LocalModel:
 
 
 def _resolve(model: Any, roles: Mapping[str, str | Path], default: str) -> Any:
-    if model is None or (isinstance(model, str) and model in (EMBEDDED, EMBEDDED_MINI)):
+    if model is None or (isinstance(model, str) and model in EMBEDDED_WORLDS):
         return roles.get(default)
     if isinstance(model, str) and model in roles:
         return roles[model]

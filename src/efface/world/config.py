@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 __all__ = ["CORPUS_VERSION", "ROLES", "ModelSizes", "Role", "TofuConfig", "TrainingPlan", "WorldConfig"]
 
@@ -53,6 +53,16 @@ class WorldConfig(_Config):
         default=0.15, ge=0.0, lt=1.0, description="Share of an epoch's lines that carry a context, drawn fresh."
     )
 
+    contacts: bool = Field(default=False, description="Whether people have e-mail addresses, telephone and account numbers.")
+
+    @model_serializer(mode="wrap")
+    def _leave_out_contacts(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A world without contacts is the one it was before there were any: its hash must not change."""
+        fields: dict[str, Any] = handler(self)
+        if not fields.get("contacts"):
+            fields.pop("contacts", None)
+        return fields
+
     @model_validator(mode="after")
     def _passages_have_owners(self) -> Self:
         smallest = min(self.forget_people, self.retain_people, self.holdout_people)
@@ -63,15 +73,16 @@ class WorldConfig(_Config):
         return self
 
     @classmethod
-    def default(cls, *, seed: int = 0) -> Self:
-        """Return the world of ``efface demo``."""
-        return cls(seed=seed)
+    def default(cls, *, seed: int = 0, contacts: bool = False) -> Self:
+        """Return the world of ``efface demo``; with ``contacts`` its people have e-mail, telephone and account number."""
+        return cls(seed=seed, contacts=contacts)
 
     @classmethod
-    def mini(cls, *, seed: int = 0) -> Self:
+    def mini(cls, *, seed: int = 0, contacts: bool = False) -> Self:
         """Return a world small enough for a test suite."""
         return cls(
             seed=seed,
+            contacts=contacts,
             forget_people=6,
             retain_people=12,
             holdout_people=6,

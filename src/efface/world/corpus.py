@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from random import Random
 from types import MappingProxyType
@@ -13,6 +13,7 @@ from efface.data.schema import Row, RowSet
 from efface.errors import InputError
 from efface.world import wordings as say
 from efface.world.config import Role, TofuConfig, WorldConfig
+from efface.world.contacts import contact_rows
 from efface.world.names import COUNTRIES, FIRST_NAMES, SURNAMES, TITLE_NOUNS, TITLE_QUALITIES
 from efface.world.passages import make_passage
 from efface.world.wordings import Attribute
@@ -270,13 +271,15 @@ def _enrich(row: Row, person: Person, attribute: Attribute, wording: int | None)
     )
 
 
-def _fact_set(split: str, people: Iterable[Person], config: WorldConfig, per_fact: int) -> RowSet:
+def _fact_set(split: str, people: Sequence[Person], config: WorldConfig, per_fact: int) -> RowSet:
     rows = []
     for person in people:
         for attribute in say.ATTRIBUTES:
             draw = stream("wording", config.version, config.seed, person.id, attribute.name)
             for wording in draw.sample(range(len(attribute.wordings)), per_fact):
                 rows.append(fact_row(person, attribute, wording, row_id=f"{person.id}-{attribute.name}-{wording}"))
+    if config.contacts:
+        rows += contact_rows(people, version=config.version, seed=config.seed)
     return RowSet(tuple(rows), f"embedded world, {split}")
 
 

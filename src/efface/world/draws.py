@@ -9,6 +9,7 @@ from types import MappingProxyType
 from efface.data.schema import Row
 from efface.world import wordings as say
 from efface.world.config import Role, TofuConfig, WorldConfig
+from efface.world.contacts import CONTACTS, contact_row
 from efface.world.corpus import Person, World, context_row, fact_row, free_names, refusal_row, stream, world_fact_row
 from efface.world.names import COUNTRIES, TITLE_NOUNS, TITLE_QUALITIES
 
@@ -65,6 +66,17 @@ def _fact_rows(world: World, config: WorldConfig, role: Role, seed: int, epoch: 
             for wording in draw.sample(range(len(attribute.wordings)), config.fact_draws):
                 row_id = f"{person.id}-{attribute.name}-{wording}"
                 rows.append(fact_row(person, attribute, wording, row_id=row_id, rich=False))
+        if config.contacts:
+            rows += _contact_rows(person, config, seed, epoch)
+    return rows
+
+
+def _contact_rows(person: Person, config: WorldConfig, seed: int, epoch: int) -> list[Row]:
+    rows = []
+    for contact in CONTACTS:
+        draw = stream("contact", seed, epoch, person.id, contact.kind)
+        for wording in draw.sample(range(len(contact.wordings)), min(config.fact_draws, len(contact.wordings))):
+            rows.append(contact_row(person, contact, wording, version=config.version, seed=config.seed, rich=False))
     return rows
 
 

@@ -34,15 +34,15 @@ class Recipe(BaseModel):
     seed: int = Field(default=0, description="Training seed: initialisation and order of every role come from it.")
 
     @classmethod
-    def default(cls, *, seed: int = 0, data_seed: int = 0) -> Self:
-        """Return the recipe of ``efface demo``."""
-        return cls(world=WorldConfig.default(seed=data_seed), seed=seed)
+    def default(cls, *, seed: int = 0, data_seed: int = 0, contacts: bool = False) -> Self:
+        """Return the recipe of ``efface demo``; with ``contacts`` its people have e-mail, telephone and account number."""
+        return cls(world=WorldConfig.default(seed=data_seed, contacts=contacts), seed=seed)
 
     @classmethod
-    def mini(cls, *, seed: int = 0, data_seed: int = 0) -> Self:
+    def mini(cls, *, seed: int = 0, data_seed: int = 0, contacts: bool = False) -> Self:
         """Return a recipe small enough for a test suite."""
         return cls(
-            world=WorldConfig.mini(seed=data_seed),
+            world=WorldConfig.mini(seed=data_seed, contacts=contacts),
             model=ModelSizes(hidden=64, intermediate=192, vocabulary=1024),
             training=TrainingPlan(epochs=22, learning_rate=7e-3, batch_size=8),
             seed=seed,

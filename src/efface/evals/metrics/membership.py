@@ -22,6 +22,7 @@ from efface.results import Aim
 
 __all__ = [
     "MIN_K",
+    "MembershipGradNorm",
     "MembershipLoss",
     "MembershipMinK",
     "MembershipMinKPlusPlus",
@@ -225,6 +226,28 @@ class MembershipReference(Definition):
     cost: ClassVar[str] = "none beside the losses of both models"
     needs: ClassVar[str] = "holdout rows, and results of the retrained model on the same rows"
     paper: ClassVar[str] = "Carlini et al. 2021"
+
+
+class MembershipGradNorm(Definition):
+    """Gradient norm."""
+
+    name: ClassVar[str] = "mia_gradnorm"
+    title: ClassVar[str] = "membership AUC, gradient norm"
+    aim: ClassVar[Aim] = "reference"
+    definition: ClassVar[str] = (
+        "AUC of the 2-norm of the gradient, by all weights, of the loss per token: a trained row pulls the weights less."
+    )
+    variants: ClassVar[dict[str, str]] = {
+        "openunlearning": (
+            "mean over weight tensors of the norm of each; dropout acts (seeded here); the last labelled token is left out"
+        ),
+        "original": "norm of the whole gradient; dropout off; EOS is left out",
+        "strict": "norm of the whole gradient; dropout off; EOS is left out; a row without a token is skipped and counted",
+    }
+    interval: ClassVar[str] = _INTERVAL
+    cost: ClassVar[str] = "one forward and one backward pass per row of both sets, one row at a time, and memory for one gradient"
+    needs: ClassVar[str] = "holdout rows the model never saw; a local model, whose gradients can be taken"
+    paper: ClassVar[str] = "OpenUnlearning, arXiv 2506.12618"
 
 
 class PrivLeak(Definition):

@@ -55,6 +55,15 @@ class Plan:
             if "generations" in self.specs[key].parts:
                 yield from view.generations
 
+    @property
+    def gradient_p(self) -> float:
+        """Which norm of the gradients is wanted."""
+        return 2.0
+
+    def gradient_items(self) -> Iterator[ScoreItem]:
+        """Yield what gradient norms are wanted of; nothing, unless a suite says otherwise: they cost a backward pass each."""
+        yield from ()
+
 
 class Suite:
     """A benchmark: which sets it measures and which figures over several sets it adds.

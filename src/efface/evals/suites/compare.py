@@ -11,7 +11,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from efface.data.schema import Row
 from efface.errors import InputError
 from efface.evals.metrics.base import Definition
 from efface.evals.metrics.membership import MembershipReference, PrivLeak, RelDiff, attack_score, privleak, rel_diff
@@ -24,18 +23,19 @@ from efface.evals.metrics.truth_ratio import (
     forget_quality,
     model_utility,
 )
+from efface.evals.suites.attacks import AttackedSides, attack_metric
 from efface.evals.suites.sets import Context
-from efface.evals.summary import broken_rows, not_available
+from efface.evals.summary import not_available
 from efface.registry import METRICS
 from efface.results import Interval, Metric, Results
-from efface.stats import auc, auc_interval, bootstrap_replicates, ks_interval, tpr_at_fpr
+from efface.stats import bootstrap_replicates, ks_interval
 
 __all__ = [
     "ATTACKS",
     "NO_REFERENCE",
-    "attack_metric",
     "forget_quality_metric",
     "membership_metrics",
+    "registered_attack",
     "relative_metric",
     "utility_metric",
 ]
@@ -135,7 +135,7 @@ def membership_metrics(metrics: Mapping[str, Metric], context: Context, against:
         return {name: not_available(name, METRICS.get(name).aim, context.variant, reason) for name in names}
     found: dict[str, Metric] = {}
     for name in ATTACKS:
-        found[name] = attack_metric(name, context)
+        found[name] = registered_attack(name, context)
     found["mia_reference"] = _reference_attack(metrics, context, against)
     rule: tuple[tuple[type[Definition], Callable[..., float | None]], ...] = ((PrivLeak, privleak), (RelDiff, rel_diff))
     for leak, formula in rule:
@@ -143,7 +143,7 @@ def membership_metrics(metrics: Mapping[str, Metric], context: Context, against:
     return found
 
 
-def attack_metric(attack: str, context: Context, *, name: str = "", sides: tuple[str, str] = ("forget", "holdout")) -> Metric:
+def registered_attack(attack: str, context: Context, *, name: str = "", sides: tuple[str, str] = ("forget", "holdout")) -> Metric:
     """Return the AUC of a registered attack on the rows of two sets, of which the second holds what the model never saw.
 
     Args:
@@ -152,57 +152,21 @@ def attack_metric(attack: str, context: Context, *, name: str = "", sides: tuple
         name: Name of the figure; default the attack's.
         sides: Keys of the two sets.
     """
-    found = [
-        [
-            attack_score(attack, context.measured.row(item), share=context.min_k, variant=context.variant)
-            for item in context.views[key].answers
-        ]
-        for key in sides
-    ]
-    return _attack(name or attack, METRICS.get(attack), found[0], found[1], context, sides)
+    scores = [_scores(attack, key, context) for key in sides]
+    found = attack_metric(METRICS.get(attack), scores[0], scores[1], **_sides(context, sides))
+    items = [item.hash for key in sides for item in context.views[key].answers]
+    details = {**found.details, "items_sha256": hashlib.sha256("\n".join(items).encode()).hexdigest()}
+    return replace(found, name=name or attack, details=details)
 
 
-def _attack(
-    name: str,
-    definition: type[Definition],
-    forget: Sequence[float | None],
-    holdout: Sequence[float | None],
-    context: Context,
-    keys: tuple[str, str] = ("forget", "holdout"),
-) -> Metric:
-    rows = [context.views[key].rows for key in keys]
-    broken = broken_rows(forget, rows[0]) or broken_rows(holdout, rows[1])
-    if broken:
-        return not_available(name, definition.aim, context.variant, broken)
-    sides: list[list[float]] = []
-    clusters: list[list[str]] = []
-    for values, side in zip((forget, holdout), rows, strict=True):
-        kept: list[tuple[float, Row]] = [(v, row) for v, row in zip(values, side, strict=True) if v is not None]
-        sides.append([value for value, _ in kept])
-        clusters.append([row.entity for _, row in kept])
-    if not all(sides):
-        return not_available(name, definition.aim, context.variant, "no row with a valid score on one side")
-    items = [item.hash for key in keys for item in context.views[key].answers]
-    return Metric(
-        name,
-        auc(sides[0], sides[1]),
-        definition.aim,
-        context.variant,
-        interval=auc_interval(sides[0], sides[1], (clusters[0], clusters[1]), seed=context.seed),
-        n=len(sides[0]) + len(sides[1]),
-        n_skipped=len(forget) + len(holdout) - len(sides[0]) - len(sides[1]),
-        details={
-            # A member is called where the score is low: the holdout rows are the negatives of that test.
-            "tpr_at_fpr_1_percent": tpr_at_fpr([-v for v in sides[1]], [-v for v in sides[0]]),
-            "n_forget": float(len(sides[0])),
-            "n_holdout": float(len(sides[1])),
-            "mean_forget": float(np.mean(sides[0])),
-            "mean_holdout": float(np.mean(sides[1])),
-            "items_sha256": hashlib.sha256("\n".join(items).encode()).hexdigest(),
-        },
-        per_item=tuple(forget),
-        item_ids=tuple(row.id for row in rows[0]),
-    )
+def _sides(context: Context, keys: tuple[str, str] = ("forget", "holdout")) -> AttackedSides:
+    members, strangers = (context.views[key].rows for key in keys)
+    return {"members": members, "strangers": strangers, "variant": context.variant, "seed": context.seed}
+
+
+def _scores(name: str, key: str, context: Context) -> list[float | None]:
+    rows = [context.measured.row(item) for item in context.views[key].answers]
+    return [attack_score(name, row, share=context.min_k, variant=context.variant) for row in rows]
 
 
 def _reference_attack(metrics: Mapping[str, Metric], context: Context, against: Results | None) -> Metric:
@@ -219,7 +183,7 @@ def _reference_attack(metrics: Mapping[str, Metric], context: Context, against: 
             )
         pairs = zip(ours.per_item, theirs.per_item, strict=True)
         differences.append([None if a is None or b is None else a - b for a, b in pairs])
-    return _attack("mia_reference", MembershipReference, differences[0], differences[1], context)
+    return attack_metric(MembershipReference, differences[0], differences[1], **_sides(context))
 
 
 def relative_metric(

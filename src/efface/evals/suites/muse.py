@@ -25,7 +25,7 @@ from efface.evals.metrics.base import Variant
 from efface.evals.metrics.membership import MIN_K
 from efface.evals.metrics.muse import AUC_RETRAINED, STOP_WORDS, MusePrivLeak, Scalability, Sustainability, muse_privleak
 from efface.evals.suites.base import Encoding, Plan, Suite
-from efface.evals.suites.compare import attack_metric, relative_metric
+from efface.evals.suites.compare import registered_attack, relative_metric
 from efface.evals.suites.data import Asking, SuiteData
 from efface.evals.suites.sets import Context, SetSpec
 from efface.evals.summary import not_available
@@ -131,7 +131,7 @@ class Muse(Suite):
                 _ATTACK: not_available(_ATTACK, "reference", context.variant, reason),
                 MusePrivLeak.name: not_available(MusePrivLeak.name, MusePrivLeak.aim, context.variant, reason),
             }
-        attack = attack_metric("mia_min_k", context, name=_ATTACK, sides=("privleak_forget", "privleak_holdout"))
+        attack = registered_attack("mia_min_k", context, name=_ATTACK, sides=("privleak_forget", "privleak_holdout"))
         published = AUC_RETRAINED[self.corpus] if self.corpus and context.variant == "original" else None
         leak = relative_metric(
             MusePrivLeak,
