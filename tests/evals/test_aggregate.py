@@ -10,13 +10,12 @@ from efface.evals import evaluate
 from efface.evals.aggregate import aggregate_metrics, with_aggregates
 from efface.evals.metrics.aggregate import (
     MEMORIZATION_PARTS,
-    PRIVACY_PARTS,
     aggregate_score,
     memorization_score,
     relative_utility,
-    s_mia,
     utility_score,
 )
+from efface.evals.metrics.privacy_score import SCALED_ATTACKS, s_mia
 from efface.results import Interval, Metric, Results
 
 FIGURES = {
@@ -84,14 +83,14 @@ def test_utility_above_the_originals_is_capped_and_the_raw_value_shown():
     assert found.details["raw"] > found.details["raw_original"]
 
 
-@pytest.mark.parametrize("part", [*MEMORIZATION_PARTS[1:], "model_utility", "forget_gibberish", *PRIVACY_PARTS])
+@pytest.mark.parametrize("part", [*MEMORIZATION_PARTS[1:], "model_utility", "forget_gibberish", *SCALED_ATTACKS])
 def test_a_missing_part_is_named(part):
     found = aggregate_metrics(results(**{part: None}), original=ORIGINAL, retrained=RETRAINED)
     assert found["aggregate"].value is None
     assert part in found["aggregate"].reason
     assert found["aggregate_distance"].value is None
     without = found["aggregate_without_privacy"]
-    assert (without.value is None) == (part not in PRIVACY_PARTS)
+    assert (without.value is None) == (part not in SCALED_ATTACKS)
 
 
 def test_without_the_other_models():

@@ -10,19 +10,17 @@ from dataclasses import dataclass, replace
 
 from efface.evals.metrics.aggregate import (
     MEMORIZATION_PARTS,
-    PRIVACY_PARTS,
     AggregateScore,
     AggregateScoreWithoutPrivacy,
     MemorizationScore,
     UtilityScore,
     aggregate_score,
     memorization_score,
-    privacy_score,
     relative_utility,
-    s_mia,
     utility_score,
 )
 from efface.evals.metrics.base import Definition
+from efface.evals.metrics.privacy_score import SCALED_ATTACKS, privacy_score, s_mia
 from efface.results import Aim, Interval, Metric, Results
 
 __all__ = ["AGGREGATES", "FLUENCY_PARTS", "UTILITY_PARTS", "aggregate_metrics", "with_aggregates"]
@@ -130,14 +128,14 @@ def _utility(results: Results, original: Results | None, variant: str) -> Metric
 
 
 def _privacy(results: Results, retrained: Results | None, variant: str) -> Metric:
-    parts = [_Part.of(results, name) for name in PRIVACY_PARTS]
+    parts = [_Part.of(results, name) for name in SCALED_ATTACKS]
     missing = [part.reason for part in parts if part.value is None]
     aim: Aim = "higher"
     if missing or retrained is None:
         reason = f"needs {', '.join(missing)}" if missing else _NO_RETRAINED
         return Metric("privacy_score", None, aim, variant, reason=reason)
     scores: dict[str, float] = {}
-    for name in PRIVACY_PARTS:
+    for name in SCALED_ATTACKS:
         ours, theirs = results.value(name), retrained.value(name)
         score = None if ours is None or theirs is None else s_mia(ours, theirs)
         if score is None:

@@ -14,7 +14,6 @@ over-forgetting: read every aggregate beside its distance to the retrained model
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 from efface.evals.metrics.base import ALL_VARIANTS, Definition
@@ -23,16 +22,13 @@ from efface.stats import harmonic_mean
 
 __all__ = [
     "MEMORIZATION_PARTS",
-    "PRIVACY_PARTS",
     "AggregateScore",
     "AggregateScoreWithoutPrivacy",
     "MemorizationScore",
     "UtilityScore",
     "aggregate_score",
     "memorization_score",
-    "privacy_score",
     "relative_utility",
-    "s_mia",
     "utility_score",
 ]
 
@@ -44,25 +40,12 @@ MEMORIZATION_PARTS: tuple[str, ...] = (
 )
 """The four figures behind Mem."""
 
-PRIVACY_PARTS: tuple[str, ...] = ("mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_plus_plus")
-"""The four attacks behind Priv."""
-
 
 def memorization_score(
     extraction_strength: float, exact_memorization: float, paraphrased_probability: float, truth_ratio: float
 ) -> float:
     """Return Mem in [0, 1]; higher = less memorised. ``truth_ratio`` is the knowledge form p(right) / (p(right) + p(wrong))."""
     return harmonic_mean([1 - extraction_strength, 1 - exact_memorization, 1 - paraphrased_probability, 1 - truth_ratio])
-
-
-def s_mia(auc: float, auc_retrained: float) -> float | None:
-    """Return 1 - |auc - retrained| / retrained, cut to [0, 1]; None where the retrained model's AUC is 0."""
-    return None if auc_retrained <= 0 else min(1.0, max(0.0, 1 - abs(auc - auc_retrained) / auc_retrained))
-
-
-def privacy_score(scores: Sequence[float]) -> float:
-    """Return Priv in [0, 1], the harmonic mean of scaled membership scores; higher = nearer to the retrained model."""
-    return harmonic_mean(scores)
 
 
 def utility_score(model_utility: float, fluency: float) -> float:
