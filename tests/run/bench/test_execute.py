@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from filelock import FileLock
 
 from efface.errors import InputError
 from efface.registry import OBJECTIVES
-from efface.run.bench import BenchSpec, BenchState, compare_runs, forecast_bench, run_bench
+from efface.run.bench import BenchSpec, compare_runs, forecast_bench, run_bench
 from efface.run.bench.executors import make_executor
 
 
@@ -27,29 +28,30 @@ def records(folder: Path) -> dict[str, dict[str, Any]]:
     return {record["label"]: record for record in (json.loads(path.read_text()) for path in paths)}
 
 
-def test_a_bench_once_then_grown(tree, here, tmp_path: Path) -> None:
-    states: list[BenchState] = []
-    first = run_bench(BenchSpec.from_tree(tree()), executor=here, progress=states.append)
-    folder = tmp_path / "bench"
-    assert first.executed == 6
-    assert not first.failed
-    assert here.started[:2] == ["retrained model, original", "original model, original"]
-    assert states[-1].done == states[-1].total == 6
-    assert states[-1].seconds_left == 0
-    board = first.leaderboard
+def test_everything_runs_once_what_is_needed_first(finished) -> None:
+    assert finished.result.executed == 6
+    assert not finished.result.failed
+    assert finished.started[:2] == ["retrained model, original", "original model, original"]
+    last = finished.states[-1]
+    assert last.done == last.total == 6
+    assert last.seconds_left == 0
+
+
+def test_the_leaderboard_of_a_bench(finished) -> None:
+    board, folder = finished.result.leaderboard, finished.result.folder
     assert [entrant.label for entrant in board.entrants] == ["original", "retrained", "npo", "ascent"]
     assert board.entrants[1].distance.value == 0.0
     assert board.entrants[2].figures["forget_fact_accuracy"].n_seeds == 2
     assert {test.metric for test in board.tests} >= {"forget_fact_accuracy", "retain_fact_accuracy"}
     assert all(test.n_entities == 12 and test.n_seeds == 2 for test in board.tests if test.metric == "forget_fact_accuracy")
 
-    page = first.page.read_text(encoding="utf-8")
+    page = finished.result.page.read_text(encoding="utf-8")
     links = [run.report for entrant in board.entrants for run in entrant.runs if run.report]
     assert len(links) == 4
     for link in links:
         assert (folder / link).is_file()
         assert f'href="{link}"' in page
-    assert str(tmp_path) not in page
+    assert str(folder.parent) not in page
     for word in ("Ada", "Oskar", "born"):  # of the forget rows
         assert word not in page
         assert word not in (folder / "leaderboard.json").read_text(encoding="utf-8")
@@ -61,18 +63,20 @@ def test_a_bench_once_then_grown(tree, here, tmp_path: Path) -> None:
     assert float(lines[2]["forget_probability"]) == board.entrants[2].figures["forget_probability"].value
     assert r"\toprule" in (folder / "leaderboard.tex").read_text(encoding="utf-8")
 
-    here.started.clear()
-    grown = run_bench(
-        BenchSpec.from_tree(tree(methods=["npo", {"name": "ga", "label": "ascent"}, "simnpo"], seeds=[0])), executor=here
-    )
+
+def test_a_grown_suite_runs_what_is_new(tree, here, grown: Path) -> None:
+    methods = ["npo", {"name": "ga", "label": "ascent"}, "simnpo"]
+    before = records(grown)
+    found = run_bench(BenchSpec.from_tree(tree(methods=methods, seeds=[0])), executor=here)
     assert here.started == ["simnpo, seed 0"]
-    assert [entrant.label for entrant in grown.leaderboard.entrants][-1] == "simnpo"
-    assert len(records(folder)) == 7
+    assert found.leaderboard.entrants[-1].label == "simnpo"
+    after = records(grown)
+    assert len(after) == 7
+    assert {label: after[label] for label in before} == before
 
 
-def test_references_are_measured_once_and_handed_to_every_run(tree, here, tmp_path: Path) -> None:
-    run_bench(BenchSpec.from_tree(tree(methods=["npo"])), executor=here)
-    for run in (tmp_path / "bench" / "runs").iterdir():
+def test_references_are_measured_once_and_handed_to_every_run(finished) -> None:
+    for run in (finished.result.folder / "runs").iterdir():
         costs = json.loads((run / "report.json").read_text())["costs"]
         assert [cost["stage"] for cost in costs] == ["unlearning", "evaluation of the unlearned model"]
         metrics = json.loads((run / "metrics.json").read_text())
@@ -106,16 +110,20 @@ def test_what_needs_a_failed_node_is_not_run(tree, here, site: Path, tmp_path: P
     assert "needs the retrained model, original, which failed" in found.failed["npo, seed 0"]
 
 
-def test_a_forecast_writes_nothing_and_knows_what_like_nodes_took(tree, here, tmp_path: Path) -> None:
+def test_a_forecast_writes_nothing(tree, tmp_path: Path) -> None:
     before = forecast_bench(BenchSpec.from_tree(tree()))
     assert (len(before.done), len(before.left), before.seconds) == (0, 6, None)
     assert not (tmp_path / "bench").exists()
-    run_bench(BenchSpec.from_tree(tree(seeds=[0])), executor=here)
-    after = forecast_bench(BenchSpec.from_tree(tree()))
-    assert len(after.done) == 4
-    assert after.left.keys() == {"npo, seed 1", "ascent, seed 1"}
-    assert after.seconds is not None
-    assert after.seconds > 0
+
+
+def test_a_forecast_knows_what_like_nodes_took(tree, grown: Path) -> None:
+    after = forecast_bench(BenchSpec.from_tree(tree(seeds=[0, 1, 2])), jobs=2)
+    assert len(after.done) == 6
+    assert after.left.keys() == {"npo, seed 2", "ascent, seed 2"}
+    took = records(grown)
+    like = [mean(took[f"{name}, seed {seed}"]["seconds"] for seed in (0, 1)) for name in ("npo", "ascent")]
+    assert list(after.left.values()) == pytest.approx(like)
+    assert after.seconds == pytest.approx(sum(like) / 2)
 
 
 def test_refuses_a_folder_in_use_or_of_something_else(tree, here, tmp_path: Path) -> None:
@@ -138,29 +146,36 @@ def test_ray_is_asked_for_and_not_there(tree) -> None:
         pytest.skip("Ray is installed")
 
 
-def test_compares_runs_of_a_bench_and_refuses_other_rows(tree, here, site: Path, tmp_path: Path) -> None:
-    run_bench(BenchSpec.from_tree(tree(seeds=[0])), executor=here)
-    runs = sorted((tmp_path / "bench" / "runs").iterdir())
+def test_compares_runs_and_benches(finished, tmp_path: Path) -> None:
+    folder = finished.result.folder
+    runs = sorted(run for run in (folder / "runs").iterdir() if "seed-0" in run.name)
     board = compare_runs(runs, output=tmp_path / "pages" / "two.html")
     assert [entrant.label for entrant in board.entrants if not entrant.is_reference] == [run.name for run in runs]
     assert board.tests[0].n_entities == 12
-    page = (tmp_path / "pages" / "two.html").read_text(encoding="utf-8")
     link = board.entrants[-1].runs[0].report
-    assert f'href="{link}"' in page
+    assert f'href="{link}"' in (tmp_path / "pages" / "two.html").read_text(encoding="utf-8")
     assert (tmp_path / "pages" / link).is_file()
-    whole = compare_runs([tmp_path / "bench"])
-    assert whole.tests[0].difference == pytest.approx(-(board.tests[0].difference or 0.0))  # names sort the other way round
-
-    rows = (site / "forget.jsonl").read_text().splitlines(keepends=True)
-    (tmp_path / "fewer.jsonl").write_text("".join(rows[:-1]))
-    other = tree(forget=str(tmp_path / "fewer.jsonl"), methods=["npo"], seeds=[0], output=str(tmp_path / "other"))
-    run_bench(BenchSpec.from_tree(other), executor=here)
-    with pytest.raises(InputError, match="the forget set is sha256"):
-        compare_runs([tmp_path / "bench", tmp_path / "other"])
+    assert compare_runs([folder]).tests == finished.result.leaderboard.tests
     with pytest.raises(InputError, match="not a finished run"):
         compare_runs([tmp_path, runs[0]])
     with pytest.raises(InputError, match="1 line to compare"):
         compare_runs([runs[0]])
+
+
+def test_refuses_to_compare_what_was_measured_differently(finished, grown: Path) -> None:
+    first, second = sorted(run for run in (grown / "runs").iterdir() if "seed-0" in run.name)
+    report = json.loads((second / "report.json").read_text())
+    report["data"]["forget"]["sha256"] = "0123456789abcdef"
+    (second / "report.json").write_text(json.dumps(report))
+    with pytest.raises(InputError, match=r"the forget set is sha256 \w{8} and sha256 01234567"):
+        compare_runs([first, second])
+    other = next(run for run in (finished.result.folder / "runs").iterdir() if run.name == first.name)
+    metrics = json.loads((first / "metrics.json").read_text())
+    for metric in metrics["unlearned"]["metrics"].values():
+        metric["variant"] = "openunlearning"
+    (first / "metrics.json").write_text(json.dumps(metrics))
+    with pytest.raises(InputError, match="'strict' and 'openunlearning' definitions"):
+        compare_runs([other, first])
 
 
 def start(suite: Path) -> subprocess.Popen[bytes]:
