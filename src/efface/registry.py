@@ -15,7 +15,20 @@ from typing import Any
 
 from efface.errors import InputError
 
-__all__ = ["ADAPTERS", "METRICS", "OBJECTIVES", "RETENTION", "RULES", "SUITES", "WEIGHTS", "Registry", "closest", "unknown_name"]
+__all__ = [
+    "ADAPTERS",
+    "METRICS",
+    "NETS",
+    "OBJECTIVES",
+    "PROBLEMS",
+    "RETENTION",
+    "RULES",
+    "SUITES",
+    "WEIGHTS",
+    "Registry",
+    "closest",
+    "unknown_name",
+]
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -156,6 +169,12 @@ WEIGHTS = Registry(
     },
     group="efface.weights",
 )
+NETS = Registry(
+    "method for ordinary nets",
+    {},
+    group="efface.nets",
+)
+PROBLEMS = Registry("problem", {}, group="efface.problems")
 ADAPTERS = Registry(
     "adapter",
     {
