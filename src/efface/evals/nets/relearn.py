@@ -20,7 +20,7 @@ from typing import Any
 
 from efface.errors import InputError
 
-__all__ = ["ALPHA", "Anamnesis", "RelearnTime", "anamnesis_index", "relearn_time"]
+__all__ = ["ALPHA", "Anamnesis", "RelearnTime", "anamnesis_index", "anamnesis_of", "known_again", "relearn_time"]
 
 ALPHA = 0.05
 """By how much the error may exceed the original model's."""
@@ -69,28 +69,21 @@ class Anamnesis:
     reason: str = ""
 
 
-def relearn_time(
-    net: Any, train: Train, error: Callable[[Any], float], *, original_error: float, alpha: float = ALPHA, cap: int = 1000
-) -> RelearnTime:
-    """Train a copy of ``net`` until its error on the forget rows is near the original's; the net itself stays as it is.
+def relearn_time(net: Any, train: Train, error: Callable[[Any], float], *, target: float, cap: int = 1000) -> RelearnTime:
+    """Train a copy of ``net`` until its error on the forget rows is at most ``target``; the net itself stays as it is.
 
     Args:
         net: The model; copied before the first step.
         train: Trains a net in place, see :data:`Train`. Called with the copy.
-        error: net -> error on the forget rows, lower is better, at least 0.
-        original_error: The original model's error on them.
-        alpha: The target is ``(1 + alpha) * original_error``.
+        error: net -> error on the forget rows, lower is better.
+        target: Error at which the rows count as known again; see :func:`known_again`.
         cap: Steps after which the answer is "not reached".
 
     Raises:
-        InputError: When the cap is below 1 or the original's error is negative.
+        InputError: When the cap is below 1.
     """
-    if cap < 1 or original_error < 0:
-        raise InputError(
-            f"A relearn time was asked with cap {cap} and original error {original_error:g}. The cap is at least 1 and an error at "
-            "least 0. Check the call."
-        )
-    target = (1 + alpha) * original_error
+    if cap < 1:
+        raise InputError(f"A relearn time was asked with a cap of {cap} steps. At least one step is tried. Raise the cap.")
     pupil = copy.deepcopy(net)
     looks = [error(pupil)]
     reached: list[int] = [0] if looks[0] <= target else []
@@ -106,28 +99,37 @@ def relearn_time(
     return RelearnTime(reached[0] if reached else None, cap, target, looks[0], looks[-1])
 
 
-def anamnesis_index(
-    unlearned: Any,
-    retrained: Any,
-    train: Train,
-    error: Callable[[Any], float],
-    *,
-    original_error: float,
-    alpha: float = ALPHA,
-    cap: int = 1000,
-) -> Anamnesis:
-    """Return relearn(unlearned) / relearn(retrained), both on copies; arguments as in :func:`relearn_time`.
+def known_again(original_error: float, *, is_rate: bool, alpha: float = ALPHA) -> float:
+    """Return the error at which forgotten rows count as known again.
 
-    Where only the unlearned model does not reach the target, the index is above ``cap / relearn(retrained)``; ``reason`` says so.
+    Args:
+        original_error: The original model's error on them.
+        is_rate: True for an error rate: accuracy within a share ``alpha`` of the original's, 1 - (1 - alpha) (1 - error). False
+            for an error in units of the target: (1 + alpha) error.
+        alpha: Share by which it may be worse.
     """
-    times = [relearn_time(net, train, error, original_error=original_error, alpha=alpha, cap=cap) for net in (unlearned, retrained)]
-    mine, gold = times
-    if gold.steps is None:
-        return Anamnesis(None, mine, gold, f"the retrained model does not reach the target in {cap} steps")
-    if gold.steps == 0:
-        return Anamnesis(None, mine, gold, "the retrained model is at the original's error without any step")
-    if mine.steps is None:
-        return Anamnesis(
-            None, mine, gold, f"the unlearned model does not reach the target in {cap} steps: above {cap / gold.steps:.3g}"
-        )
-    return Anamnesis(mine.steps / gold.steps, mine, gold)
+    return 1 - (1 - alpha) * (1 - original_error) if is_rate else (1 + alpha) * original_error
+
+
+def anamnesis_index(
+    unlearned: Any, retrained: Any, train: Train, error: Callable[[Any], float], *, target: float, cap: int = 1000
+) -> Anamnesis:
+    """Return relearn(unlearned) / relearn(retrained), both on copies; arguments as in :func:`relearn_time`."""
+    mine, gold = (relearn_time(net, train, error, target=target, cap=cap) for net in (unlearned, retrained))
+    return anamnesis_of(mine, gold)
+
+
+def anamnesis_of(unlearned: RelearnTime, retrained: RelearnTime) -> Anamnesis:
+    """Return the index of two relearn times.
+
+    Where only the unlearned model does not reach the target, the index is above cap / relearn(retrained), and ``reason`` says so.
+    """
+    if retrained.steps is None:
+        return Anamnesis(None, unlearned, retrained, f"the retrained model does not reach the target in {retrained.cap} steps")
+    if retrained.steps == 0:
+        return Anamnesis(None, unlearned, retrained, "the retrained model is at the target without any step")
+    if unlearned.steps is None:
+        least = unlearned.cap / retrained.steps
+        reason = f"the unlearned model does not reach the target in {unlearned.cap} steps: above {least:.3g}"
+        return Anamnesis(None, unlearned, retrained, reason)
+    return Anamnesis(unlearned.steps / retrained.steps, unlearned, retrained)
