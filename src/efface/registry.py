@@ -171,7 +171,16 @@ WEIGHTS = Registry(
 )
 NETS = Registry(
     "method for ordinary nets",
-    {},
+    {
+        "retrain": "efface.methods.nets.retrain:Retrain",
+        "fine_tune": "efface.methods.nets.fine_tune:FineTune",
+        "neg_grad": "efface.methods.nets.neg_grad:NegGrad",
+        "neg_grad_plus": "efface.methods.nets.neg_grad_plus:NegGradPlus",
+        "blindspot": "efface.methods.nets.blindspot:Blindspot",
+        "gaussian_amnesiac": "efface.methods.nets.gaussian_amnesiac:GaussianAmnesiac",
+        "laf": "efface.methods.nets.laf:LAF",
+        "laf_r": "efface.methods.nets.laf:LAFRepaired",
+    },
     group="efface.nets",
 )
 PROBLEMS = Registry("problem", {}, group="efface.problems")

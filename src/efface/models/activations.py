@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from efface.errors import InputError
 from efface.registry import closest
 
-__all__ = ["Activations", "SplitNet", "as_in_use", "call_net", "device_of", "named_module", "on_device", "outputs_of"]
+__all__ = ["Activations", "SplitNet", "as_in_use", "call_net", "device_of", "forward", "named_module", "on_device", "outputs_of"]
 
 _NONLINEARITIES = (
     nn.ReLU,
@@ -56,6 +56,11 @@ def outputs_of(answer: Any) -> Tensor:
         f"The net answers with a {type(answer).__name__}. A tensor, an object with logits, or a tuple that starts with a tensor "
         "can be read. Wrap the net so that it returns its outputs."
     )
+
+
+def forward(net: nn.Module, x: Any) -> Tensor:
+    """Return what a net says of a batch, as one tensor."""
+    return outputs_of(call_net(net, x))
 
 
 def on_device(tree: Any, device: torch.device | str) -> Any:

@@ -25,6 +25,8 @@ __all__ = [
     "Batches",
     "Fitted",
     "GradientConfig",
+    "LabelNeed",
+    "Mode",
     "NetConfig",
     "NetData",
     "NetMethod",
@@ -35,6 +37,7 @@ __all__ = [
     "make_optimizer",
 ]
 
+LabelNeed = Literal["none", "forget", "retain", "both"]
 OptimizerName = Literal["adam", "adamw", "sgd"]
 Mode = Literal["train", "eval"]
 StepLoss = Callable[[nn.Module, Any], Tensor]
@@ -90,6 +93,15 @@ class NetData:
         if self.retain is None:
             raise TypeError("There are no retain rows. A method that reads them must declare the need retain_set. Declare it.")
         return self.retain
+
+    def labels(self, rows: Literal["forget", "retain"]) -> Tensor:
+        """Return the labels of a set, for a method that declares that it reads them (the engine has made sure of them)."""
+        labels = self.forget_labels if rows == "forget" else self.retain_labels
+        if labels is None:
+            raise TypeError(
+                f"There are no labels of the {rows} rows. A method that reads them must say so in needs_labels. Say so."
+            )
+        return labels
 
 
 class Batches(Protocol):
@@ -163,7 +175,7 @@ class NetTools(Protocol):
         schedule: Callable[[float], float] | None = None,
         after_backward: Callable[[nn.Module], None] | None = None,
         stop: Callable[[int, float], str | None] | None = None,
-        after_epoch: Callable[[int], None] | None = None,
+        after_epoch: Callable[[int], str | None] | None = None,
         label: str = "unlearning",
     ) -> Fitted:
         """Train ``net`` in place, the only loop there is.
@@ -179,7 +191,7 @@ class NetTools(Protocol):
             schedule: Share of all batches done, in [0, 1) -> factor of the learning rates.
             after_backward: Called between the gradients and the step, to change the gradients.
             stop: (batches done, loss of the last turn) -> reason to end, or None to go on.
-            after_epoch: Called with the number of epochs done.
+            after_epoch: Number of epochs done -> reason to end, or None to go on.
             label: What the progress and the history call it.
         """
 
@@ -221,13 +233,18 @@ class NetMethod(Plug):
 
     tasks: ClassVar[frozenset[str]] = frozenset({"classification", "regression", "forecasting"})
     needs: ClassVar[frozenset[Need]] = frozenset({Need.WEIGHTS})
-    needs_labels: ClassVar[Literal["none", "forget", "retain", "both"]] = "both"
+    needs_labels: ClassVar[LabelNeed] = "both"
     needs_recipe: ClassVar[bool] = False
     intention: ClassVar[Intention] = Intention.REMOVAL
     batch_norm: ClassVar[Mode] = "train"
     level: ClassVar[str] = "weights"
     approach: ClassVar[str] = ""
     Config: ClassVar[type[MethodConfig]] = NetConfig
+
+    @property
+    def labels_read(self) -> LabelNeed:
+        """Whose labels it reads under its settings."""
+        return self.needs_labels
 
     @property
     def mode(self) -> Mode:
