@@ -7,7 +7,7 @@ tensor, or None where there are no labels. Nothing is scaled or shuffled here.
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from efface.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["ArrayRows", "Part", "as_rows", "batches", "collate", "image_folder", "labels_of"]
+__all__ = ["ArrayRows", "Part", "as_rows", "collate", "image_folder", "labels_of"]
 
 _IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 
@@ -98,15 +98,6 @@ def as_rows(data: Any, labels: Any = None, *, target: str | None = None, name: s
     )
 
 
-def batches(rows: Any, size: int) -> Iterator[tuple[Any, Any]]:
-    """Yield the rows as batches of ``(x, y)`` in their order, ``size`` at a time."""
-    if size < 1:
-        raise InputError(f"Batches of {size} rows were asked for. A batch has at least one. Raise the batch size.")
-    for start in range(0, len(rows), size):
-        stop = min(start + size, len(rows))
-        yield _slice(rows, np.arange(start, stop))
-
-
 def collate(items: Sequence[Any]) -> tuple[Any, Any]:
     """Stack rows to a batch ``(x, y)``; ``y`` is None where the rows have no labels.
 
@@ -130,16 +121,16 @@ def collate(items: Sequence[Any]) -> tuple[Any, Any]:
         ) from error
 
 
-def labels_of(rows: Any, *, size: int = 1024) -> NDArray[Any] | None:
+def labels_of(rows: Any) -> NDArray[Any] | None:
     """Return the labels of all rows as an array, or None where they have none."""
     if isinstance(rows, ArrayRows):
         return None if rows.y is None else np.asarray(rows.y)
-    found = []
-    for _, y in batches(rows, size):
-        if y is None:
-            return None
-        found.append(np.asarray(y))
-    return np.concatenate(found) if found else None
+    if isinstance(rows, Part):
+        labels = labels_of(rows.rows)
+        return None if labels is None else labels[rows.indices]
+    items = [rows[index] for index in range(len(rows))]
+    pairs = [item for item in items if isinstance(item, tuple | list) and len(item) == 2 and item[1] is not None]
+    return np.stack([np.asarray(y) for _, y in pairs]) if items and len(pairs) == len(items) else None
 
 
 def image_folder(
@@ -263,14 +254,6 @@ def _check_finite(values: Any, name: str) -> None:
                 f"{len(broken)} rows in {name} hold NaN or infinite values, such as row {int(broken[0])}. A net needs finite "
                 "numbers. Fill these values or drop the rows."
             )
-
-
-def _slice(rows: Any, indices: NDArray[np.int64]) -> tuple[Any, Any]:
-    if isinstance(rows, Part):
-        return _slice(rows.rows, rows.indices[indices])
-    if isinstance(rows, ArrayRows):
-        return rows.take(indices)
-    return collate([rows[int(index)] for index in indices])
 
 
 def _is_array(value: Any) -> bool:

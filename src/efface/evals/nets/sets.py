@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from efface.data.net_sets import Part, batches, labels_of
+from efface.data.net_batches import RowBatches
+from efface.data.net_sets import Part, labels_of
 from efface.data.problem import Problem
 from efface.errors import InputError
 
@@ -149,7 +150,7 @@ def measure_net(
     outputs: dict[str, NDArray[np.float64]] = {}
     for name, rows in sets.rows.items():
         said: list[NDArray[np.float64]] = []
-        for x, _ in batches(rows, batch_size):
+        for x, _ in RowBatches(rows, batch_size=batch_size):
             said.append(np.asarray(predictor.predict(x).double().numpy()))
             done += len(said[-1])
             if progress is not None:
