@@ -96,6 +96,7 @@ def evaluate_nets(
             cost=cost,
             notes=_notes(metrics, sets, models),
             tables=_tables(measured, sets),
+            table_labels=sets.class_names,
         )
     return {role: _with_floor(found[role], found) for role in models}
 
