@@ -11,7 +11,7 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, TensorD
 
 from efface.data.net_sets import ArrayRows, Part, collate, labels_of
 
-__all__ = ["PairedBatches", "Relabelled", "RowBatches", "columns_of", "label_tensor"]
+__all__ = ["PairedBatches", "Relabelled", "RowBatches", "columns_of", "label_tensor", "tensors_in"]
 
 
 class Relabelled(Dataset[tuple[Any, Any]]):
@@ -49,6 +49,14 @@ def _joined(trees: Sequence[Any]) -> Any:
     if isinstance(first, tuple | list):
         return tuple(_joined(columns) for columns in zip(*trees, strict=True))
     return None if any(tree is None for tree in trees) else torch.cat(list(trees))
+
+
+def tensors_in(tree: Any) -> list[Tensor]:
+    """Return every tensor of a nested batch, in order."""
+    if isinstance(tree, Tensor):
+        return [tree]
+    parts = tree.values() if isinstance(tree, Mapping) else tree if isinstance(tree, tuple | list) else ()
+    return [tensor for part in parts for tensor in tensors_in(part)]
 
 
 def columns_of(dataset: Any) -> tuple[Any, Any] | None:
