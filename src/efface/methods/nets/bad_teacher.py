@@ -16,12 +16,12 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
-from torch.utils.data import ConcatDataset, Dataset, Subset
+from torch.utils.data import ConcatDataset, Subset
 
+from efface.data.net_batches import Relabelled
 from efface.methods.base import MethodConfig, Need, Paper
 from efface.methods.nets.base import GradientConfig, NetData, NetMethod, NetTools, Turn, make_optimizer
-from efface.methods.nets.gradients import forward
-from efface.models.activations import as_in_use
+from efface.models.activations import as_in_use, forward
 
 __all__ = ["BadTeacher", "BadTeacherConfig", "bad_teacher_loss"]
 
@@ -50,19 +50,6 @@ def bad_teacher_loss(
     target = flags * bad + (1 - flags) * full
     divergence = F.kl_div((student / temperature).log_softmax(-1), target, reduction="sum")
     return divergence / (len(student) if reduction == "batchmean" else student.numel())
-
-
-class Flagged(Dataset[tuple[Any, Tensor]]):
-    """Inputs with a flag in place of the label."""
-
-    def __init__(self, rows: Any, flag: float) -> None:
-        self.rows, self.flag = rows, torch.tensor(flag)
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> tuple[Any, Tensor]:
-        return self.rows[index][0], self.flag
 
 
 class BadTeacherConfig(GradientConfig):
@@ -101,7 +88,8 @@ class BadTeacher(NetMethod):
         full, bad = copy.deepcopy(net), tools.fresh()
         count = max(1, round(config.retain_share * len(data.kept)))
         part = torch.randperm(len(data.kept), generator=tools.generator)[:count].tolist()
-        rows: Any = ConcatDataset([Flagged(data.forget, 1.0), Flagged(Subset(data.kept, part), 0.0)])
+        gone, kept = torch.ones(len(data.forget)), torch.zeros(count)
+        rows: Any = ConcatDataset([Relabelled(data.forget, gone), Relabelled(Subset(data.kept, part), kept)])
         reduction = "mean" if config.variant == "reference" else "batchmean"
 
         def loss(net: nn.Module, batch: Any) -> Tensor:

@@ -17,7 +17,8 @@ from efface.errors import InputError
 from efface.methods.base import MethodConfig, Need, Paper
 from efface.methods.nets.base import GradientConfig, LabelNeed, NetData, NetMethod, NetTools, Turn, make_optimizer
 from efface.methods.nets.boundary_shrink import PAPER
-from efface.methods.nets.gradients import forward
+from efface.methods.nets.gradients import placed
+from efface.models.activations import forward
 
 __all__ = ["BoundaryExpand", "BoundaryExpandConfig", "narrowed", "widened"]
 
@@ -66,7 +67,7 @@ class BoundaryExpand(NetMethod):
     def run(self, net: nn.Module, data: NetData, tools: NetTools) -> nn.Module:
         """Widen the head, fine-tune on the forget rows, narrow it again."""
         batches = tools.loader(data.forget, batch_size=self.config.batch_size)
-        first = next(iter(batches))[0]
+        first = next(placed(batches, net))[0]
         name = tools.split(net).head_name(first)
         parent, _, child = name.rpartition(".")
         owner = net.get_submodule(parent)

@@ -22,7 +22,8 @@ from torch.utils.data import TensorDataset
 from efface.errors import InputError
 from efface.methods.base import MethodConfig, Need, Paper
 from efface.methods.nets.base import GradientConfig, LabelNeed, NetData, NetMethod, NetTools, Turn, make_optimizer
-from efface.methods.nets.gradients import forward
+from efface.methods.nets.gradients import placed
+from efface.models.activations import forward
 
 __all__ = ["BoundaryShrink", "BoundaryShrinkConfig", "fgsm"]
 
@@ -71,7 +72,7 @@ class BoundaryShrink(NetMethod):
         config = self.config
         net.eval()
         inputs, labels, failed = [], [], 0
-        for x, y in tools.loader(data.forget, shuffle=False, batch_size=config.batch_size):
+        for x, y in placed(tools.loader(data.forget, shuffle=False, batch_size=config.batch_size), net):
             require_images(x)
             found = self._nearest(net, x, y.reshape(-1).long(), tools)
             kept = found != y.reshape(-1) if config.drop_failed else torch.ones_like(found, dtype=torch.bool)

@@ -19,18 +19,19 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from efface.methods.base import MethodConfig, Need, Paper
-from efface.methods.nets.base import NetConfig, NetData, NetMethod, NetTools
+from efface.methods.nets.base import LabelNeed, NetConfig, NetData, NetMethod, NetTools
 from efface.methods.nets.gradients import (
     Batches,
     Gradients,
     batch_gradients,
     chunks,
-    forward,
     per_sample_gradients,
+    placed,
     size,
     trained,
 )
 from efface.methods.nets.random_label import require_classes
+from efface.models.activations import forward
 
 __all__ = ["Fisher", "FisherConfig", "batch_fisher_diagonal", "fisher_diagonal", "noise_variance"]
 
@@ -47,7 +48,7 @@ def fisher_diagonal(net: nn.Module, batches: Batches, num_classes: int) -> Gradi
     """Return mean_x sum_y p(y | x) (d CE(x, y) / d p)^2, one gradient per row and class; the labels are not read."""
     total = {name: torch.zeros_like(tensor) for name, tensor in trained(net).items()}
     rows = 0
-    for x, _ in (part for inputs, _ in batches for part in chunks((inputs, torch.zeros(size(inputs))), CHUNK)):
+    for x, _ in (part for inputs, _ in placed(batches, net) for part in chunks((inputs, torch.zeros(size(inputs))), CHUNK)):
         with torch.no_grad():
             probabilities = forward(net, x).softmax(-1)  # (B, K)
         rows += size(x)
@@ -63,7 +64,7 @@ def batch_fisher_diagonal(net: nn.Module, batches: Batches, num_classes: int) ->
     """Return what published code computes: per batch the squared gradient of the batch mean times the mean probability."""
     total = {name: torch.zeros_like(tensor) for name, tensor in trained(net).items()}
     number = 0
-    for x, _ in batches:
+    for x, _ in placed(batches, net):
         number += 1
         with torch.no_grad():
             probabilities = forward(net, x).softmax(-1)
@@ -101,6 +102,7 @@ class FisherConfig(NetConfig):
 
     alpha: float = Field(1e-6, gt=0, description="Strength of the noise; 1e-6 in the SSD repository, 3e-6 in Unlearn-Saliency's.")
     batch_fisher: bool = Field(False, description="Square the gradient of each batch's mean, as published code does with 32 rows.")
+    reset_classes: bool = Field(True, description="Replace the output rows of classes that go as a whole; reads the labels.")
 
 
 class Fisher(NetMethod):
@@ -120,6 +122,11 @@ class Fisher(NetMethod):
     )
     Config: ClassVar[type[MethodConfig]] = FisherConfig
     config: FisherConfig
+
+    @property
+    def labels_read(self) -> LabelNeed:
+        """The labels only to see whether whole classes go."""
+        return "both" if self.config.reset_classes else "none"
 
     def run(self, net: nn.Module, data: NetData, tools: NetTools) -> nn.Module:
         """Measure the Fisher matrix on the retain rows and draw the noise."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from efface.errors import InputError
-from efface.models.activations import as_in_use, call_net, outputs_of
+from efface.models.activations import as_in_use, device_of, forward, on_device, outputs_of
 
 __all__ = [
     "Batches",
@@ -23,10 +23,10 @@ __all__ = [
     "curvature_product",
     "diagonal_fisher",
     "flatten",
-    "forward",
     "mean_gradient",
     "mean_loss",
     "per_sample_gradients",
+    "placed",
     "size",
     "sum_squared_batch_gradients",
     "trained",
@@ -55,10 +55,17 @@ def unflatten(vector: Tensor, like: Mapping[str, Tensor]) -> Gradients:
     return {name: part.view_as(tensor) for (name, tensor), part in zip(like.items(), parts, strict=True)}
 
 
+def placed(batches: Batches, net: nn.Module) -> Iterator[tuple[Any, Any]]:
+    """Yield batches where the net's weights are."""
+    device = device_of(net)
+    for x, y in batches:
+        yield on_device(x, device), on_device(y, device)
+
+
 def batch_gradients(net: nn.Module, batches: Batches, loss: Loss) -> Iterator[tuple[int, Gradients]]:
     """Yield (rows, gradient of the batch mean) per batch; a parameter the loss does not reach gets zeros."""
     parameters = trained(net)
-    for x, y in batches:
+    for x, y in placed(batches, net):
         value = loss(forward(net, x), y)
         found = torch.autograd.grad(value, list(parameters.values()), allow_unused=True)
         filled = (torch.zeros_like(p) if g is None else g for p, g in zip(parameters.values(), found, strict=True))
@@ -118,7 +125,7 @@ def mean_loss(net: nn.Module, batches: Batches, loss: Loss) -> float:
     """Return the mean loss over all rows of ``batches``."""
     total, rows = 0.0, 0
     with as_in_use(net):
-        for x, y in batches:
+        for x, y in placed(batches, net):
             total += float(loss(forward(net, x), y)) * size(x)
             rows += size(x)
     return total / rows
@@ -128,7 +135,7 @@ def diagonal_fisher(net: nn.Module, batches: Batches, loss: Loss, *, chunk: int 
     """Return the mean over rows of the squared gradient of each row's loss (the empirical Fisher's diagonal)."""
     total: Gradients = {}
     rows = 0
-    for x, y in (part for batch in batches for part in chunks(batch, chunk)):
+    for x, y in (part for batch in placed(batches, net) for part in chunks(batch, chunk)):
         rows += size(x)
         for name, gradient in per_sample_gradients(net, x, y, loss).items():
             square = gradient.square().sum(0)
@@ -181,11 +188,6 @@ def curvature_product(net: nn.Module, x: Any, y: Any, loss: Loss, *, gauss_newto
         return torch.cat([part.reshape(-1) for part in image]).detach()
 
     return product
-
-
-def forward(net: nn.Module, x: Any) -> Tensor:
-    """Return the net's outputs for a batch."""
-    return outputs_of(call_net(net, x))
 
 
 def size(x: Any) -> int:

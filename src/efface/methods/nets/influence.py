@@ -35,6 +35,7 @@ from efface.methods.nets.gradients import (
     flatten,
     mean_gradient,
     per_sample_gradients,
+    placed,
     size,
     trained,
     unflatten,
@@ -56,7 +57,7 @@ def influence_direction(retain: Tensor, forget: Tensor, *, retain_rows: int, for
 
 def mean_curvature_product(net: nn.Module, batches: Batches, loss: Loss, *, gauss_newton: bool) -> Callable[[Tensor], Tensor]:
     """Return v (P,) -> H v (P,), H of the mean loss over all rows of ``batches``; memory is that of one batch."""
-    parts = [(size(x), curvature_product(net, x, y, loss, gauss_newton=gauss_newton)) for x, y in batches]
+    parts = [(size(x), curvature_product(net, x, y, loss, gauss_newton=gauss_newton)) for x, y in placed(batches, net)]
     rows = sum(count for count, _ in parts)
 
     def product(vector: Tensor) -> Tensor:
@@ -139,7 +140,7 @@ class Influence(NetMethod):
 def first_gradients(net: nn.Module, batches: Batches, loss: Loss, count: int) -> Iterator[Tensor]:
     """Yield the per-sample gradients of the first ``count`` rows, in parts (b, P)."""
     left = count
-    for x, y in (part for batch in batches for part in chunks(batch, CHUNK)):
+    for x, y in (part for batch in placed(batches, net) for part in chunks(batch, CHUNK)):
         found = per_sample_gradients(net, x, y, loss)
         rows = torch.cat([gradient.reshape(size(x), -1) for gradient in found.values()], dim=1)[:left]
         yield rows
@@ -171,12 +172,12 @@ def last_layer(net: nn.Module, forget: Any, retain: Any, tools: NetTools) -> tup
         InputError: When something comes after the head, so that it alone does not give the outputs.
     """
     split = tools.split(net)
-    head = split.head_module(next(iter(forget))[0])
+    head = split.head_module(next(placed(forget, net))[0])
     represented = []
     with as_in_use(net):
         for batches in (forget, retain):
             found = []
-            for x, y in batches:
+            for x, y in placed(batches, net):
                 features, outputs = split.both(x)
                 if not torch.allclose(head(features), outputs, atol=1e-5):
                     raise InputError(

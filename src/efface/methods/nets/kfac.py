@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from efface.errors import InputError, MissingNeed
-from efface.methods.nets.gradients import Batches
+from efface.methods.nets.gradients import Batches, placed
 
 __all__ = ["kfac_solve"]
 
@@ -50,7 +50,7 @@ def kfac_solve(net: nn.Module, v: Tensor, batches: Batches, *, damping: float, l
             holder,
             losses[loss],
             parameters,
-            list(batches),
+            list(placed(batches, net)),
             fisher_type=FisherType.TYPE2,
             check_deterministic=False,
             separate_weight_and_bias=False,

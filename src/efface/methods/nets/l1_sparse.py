@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from efface.methods.base import MethodConfig, Need, Paper
 from efface.methods.nets.base import GradientConfig, NetData, NetMethod, NetTools, Turn, make_optimizer
-from efface.methods.nets.gradients import forward, trained
+from efface.methods.nets.gradients import trained
+from efface.models.activations import forward
 
 __all__ = ["L1Sparse", "L1SparseConfig", "magnitude_mask", "penalty_weight"]
 

@@ -17,12 +17,14 @@ from typing import Any, ClassVar, Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.utils.data import ConcatDataset, Dataset
+from torch.utils.data import ConcatDataset
 
+from efface.data.net_batches import Relabelled
 from efface.errors import MissingNeed
 from efface.methods.base import MethodConfig, Need, Paper
-from efface.methods.nets.base import GradientConfig, NetData, NetMethod, NetTools, Turn, make_optimizer
-from efface.methods.nets.gradients import forward
+from efface.methods.nets.base import GradientConfig, LabelNeed, NetData, NetMethod, NetTools, Turn, make_optimizer
+from efface.methods.nets.gradients import size
+from efface.models.activations import forward
 
 __all__ = ["RandomLabel", "RandomLabelConfig", "other_labels"]
 
@@ -40,19 +42,6 @@ def other_labels(labels: Tensor | None, rows: int, num_classes: int, generator: 
         return torch.randint(num_classes, (rows,), generator=generator)
     shift = torch.randint(1, num_classes, (rows,), generator=generator)
     return (labels.reshape(-1).long() + shift) % num_classes
-
-
-class Relabelled(Dataset[tuple[Any, Tensor]]):
-    """Rows of a data set under other labels."""
-
-    def __init__(self, rows: Any, labels: Tensor) -> None:
-        self.rows, self.labels = rows, labels
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> tuple[Any, Tensor]:
-        return self.rows[index][0], self.labels[index]
 
 
 class RandomLabelConfig(GradientConfig):
@@ -78,6 +67,11 @@ class RandomLabel(NetMethod):
     Config: ClassVar[type[MethodConfig]] = RandomLabelConfig
     config: RandomLabelConfig
 
+    @property
+    def labels_read(self) -> LabelNeed:
+        """The forget rows' labels only where they are left out of the draw."""
+        return "both" if self.config.exclude_true and self.config.variant == "default" else "retain"
+
     def run(self, net: nn.Module, data: NetData, tools: NetTools) -> nn.Module:
         """Fine-tune on the relabelled forget rows and the retain rows."""
         classes = require_classes(data, self.name)
@@ -99,7 +93,7 @@ class _ForgetFirst:
     """All forget batches under labels drawn for each of them, then all retain batches."""
 
     def __init__(self, data: NetData, tools: NetTools, classes: int, batch_size: int | None) -> None:
-        self.generator, self.classes, self.device = tools.generator, classes, tools.device
+        self.generator, self.classes = tools.generator, classes
         self.forget = tools.loader(data.forget, batch_size=batch_size)
         self.retain = tools.loader(data.kept, batch_size=batch_size)
 
@@ -107,8 +101,8 @@ class _ForgetFirst:
         return len(self.forget) + len(self.retain)
 
     def __iter__(self) -> Iterator[Any]:
-        for x, y in self.forget:
-            yield x, other_labels(None, len(y), self.classes, self.generator).to(y.device)
+        for x, _ in self.forget:
+            yield x, other_labels(None, size(x), self.classes, self.generator)
         yield from self.retain
 
 

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from efface.errors import MissingNeed
 from efface.methods.base import MethodConfig, Need, Paper
 from efface.methods.nets.base import GradientConfig, NetData, NetMethod, NetTools, Turn, make_optimizer
-from efface.methods.nets.gradients import forward
-from efface.models.activations import as_in_use
+from efface.methods.nets.gradients import placed
+from efface.models.activations import as_in_use, forward
 
 __all__ = ["SCRUB", "SCRUBConfig", "distillation_kl"]
 
@@ -111,7 +111,7 @@ def error_rate(net: nn.Module, rows: Any, tools: NetTools) -> float:
     """Return the share of rows whose class is missed, in [0, 1]."""
     wrong = total = 0
     with as_in_use(net):
-        for x, y in tools.loader(rows, shuffle=False):
+        for x, y in placed(tools.loader(rows, shuffle=False), net):
             wrong += int((forward(net, x).argmax(-1) != y.reshape(-1)).sum())
             total += len(y)
     return wrong / total

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import ConcatDataset
 
 from efface.methods.base import MethodConfig, Need, Paper
-from efface.methods.nets.base import NetConfig, NetData, NetMethod, NetTools
+from efface.methods.nets.base import LabelNeed, NetConfig, NetData, NetMethod, NetTools
 from efface.methods.nets.gradients import Batches, Gradients, Loss, sum_squared_batch_gradients, trained
 
 __all__ = ["SSD", "SSDConfig", "dampened", "importances"]
@@ -90,6 +90,11 @@ class SSD(NetMethod):
     )
     Config: ClassVar[type[MethodConfig]] = SSDConfig
     config: SSDConfig
+
+    @property
+    def labels_read(self) -> LabelNeed:
+        """None by the length of the outputs."""
+        return "none" if self.config.loss == "output_norm" else "both"
 
     def run(self, net: nn.Module, data: NetData, tools: NetTools) -> nn.Module:
         """Measure both importances in evaluation mode and dampen in place."""

@@ -21,7 +21,8 @@ from torch.utils.data import ConcatDataset, Subset, TensorDataset
 from efface.errors import InputError, MissingNeed
 from efface.methods.base import MethodConfig, Need, Paper
 from efface.methods.nets.base import GradientConfig, NetData, NetMethod, NetTools, Turn, make_optimizer
-from efface.methods.nets.gradients import Loss, forward
+from efface.methods.nets.gradients import Loss
+from efface.models.activations import forward
 
 __all__ = ["UNSIR", "UNSIRConfig", "noise_loss", "rows_per_class"]
 
