@@ -263,7 +263,9 @@ def _is_array(value: Any) -> bool:
 def _tensor(values: Any) -> Tensor:
     import torch
 
-    tensor = torch.as_tensor(np.asarray(values) if not hasattr(values, "is_floating_point") else values)
+    if not hasattr(values, "is_floating_point"):
+        values = np.require(values, requirements="W")  # a read-only array (of a data frame, say) is copied
+    tensor = torch.as_tensor(values)
     if tensor.dtype == torch.float64:
         return tensor.float()
     return tensor.long() if tensor.dtype in (torch.int8, torch.int16, torch.int32) else tensor

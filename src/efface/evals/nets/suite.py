@@ -26,7 +26,7 @@ from efface.evals.summary import not_available
 from efface.models.predictor import Predictor
 from efface.results import Aim, Metric, Results
 
-__all__ = ["SUITE", "evaluate_nets", "untrained_of"]
+__all__ = ["SUITE", "Known", "evaluate_nets", "untrained_of"]
 
 SUITE = "nets"
 
@@ -40,7 +40,14 @@ Extent = Literal["all", "light", "none"]
 
 
 @dataclass(frozen=True)
-class _Reference:
+class Known:
+    """What is known of one model without looking at another.
+
+    Attributes:
+        measured: Its outputs.
+        metrics: Its own figures.
+    """
+
     measured: NetMeasured
     metrics: Mapping[str, Metric]
 
@@ -53,6 +60,7 @@ def evaluate_nets(
     attacks: Extent = "all",
     seed: int = 0,
     batch_size: int = 512,
+    cache: dict[str, Known] | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> dict[str, Results]:
     """Measure all models of a problem and return every figure by role.
@@ -66,6 +74,8 @@ def evaluate_nets(
             "none".
         seed: Seed of bootstraps and attacks.
         batch_size: Rows per forward pass.
+        cache: Filled with what is found, by fingerprint of the model; pass the same mapping again, with the same other arguments,
+            and a model is measured only once.
         progress: Called with (role, rows done, rows in all).
 
     Returns:
@@ -78,16 +88,21 @@ def evaluate_nets(
         raise InputError("There is no model to measure. At least one role is needed. Pass models={'original': predictor}.")
     sets = data if isinstance(data, NetSets) else NetSets.of(data)
     bad = None if untrained is None else measure_net(untrained, sets, batch_size=batch_size)
-    reference: _Reference | None = None
+    reference: Known | None = None
     found: dict[str, Results] = {}
     for role in sorted(models, key=lambda role: _ORDER.index(role) if role in _ORDER else len(_ORDER)):
-        measured = measure_net(models[role], sets, batch_size=batch_size, progress=_of_role(progress, role))
         started = time.perf_counter()
-        metrics = _own_figures(measured, sets, bad, attacks=attacks, seed=seed)
-        metrics |= _against(role, measured, metrics, sets, reference, seed=seed)
+        known = None if cache is None else cache.get(models[role].fingerprint)
+        if known is None:
+            measured = measure_net(models[role], sets, batch_size=batch_size, progress=_of_role(progress, role))
+            known = Known(measured, _own_figures(measured, sets, bad, attacks=attacks, seed=seed))
+        if cache is not None:
+            cache[known.measured.fingerprint] = known
+        measured = known.measured
+        metrics = dict(known.metrics) | _against(role, known, sets, reference, seed=seed)
         if role == "retrained":
-            reference = _Reference(measured, metrics)
-        cost = {"seconds_measuring": measured.seconds, "seconds_metrics": time.perf_counter() - started}
+            reference = known
+        cost = {"seconds_measuring": measured.seconds, "seconds_in_all": time.perf_counter() - started}
         found[role] = Results(
             role=role,
             suite=SUITE,
@@ -182,16 +197,15 @@ def _aim(part: str, elsewhere: Aim) -> Aim:
     return "reference" if part in _GONE else elsewhere
 
 
-def _against(
-    role: str, measured: NetMeasured, metrics: Mapping[str, Metric], sets: NetSets, reference: _Reference | None, *, seed: int
-) -> dict[str, Metric]:
+def _against(role: str, known: Known, sets: NetSets, reference: Known | None, *, seed: int) -> dict[str, Metric]:
     """Compute what is defined against the retrained model."""
     if role == "retrained" or reference is None:
         reason = _MEASURED_TWICE if role == "retrained" else _NO_RETRAINED
         return absent_comparison(sets, reason) | {"average_gap": not_available("average_gap", "zero", "strict", reason)}
-    pair = (metrics[HEADLINE], reference.metrics[HEADLINE]) if HEADLINE in metrics and HEADLINE in reference.metrics else None
-    return comparison_figures(measured, reference.measured, sets, seed=seed) | {
-        "average_gap": gap_figure(measured, reference.measured, sets, pair, seed=seed)
+    attacks = [known.metrics.get(HEADLINE), reference.metrics.get(HEADLINE)]
+    pair = None if attacks[0] is None or attacks[1] is None else (attacks[0], attacks[1])
+    return comparison_figures(known.measured, reference.measured, sets, seed=seed) | {
+        "average_gap": gap_figure(known.measured, reference.measured, sets, pair, seed=seed)
     }
 
 
