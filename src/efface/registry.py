@@ -15,7 +15,20 @@ from typing import Any
 
 from efface.errors import InputError
 
-__all__ = ["ADAPTERS", "METRICS", "OBJECTIVES", "RETENTION", "RULES", "SUITES", "WEIGHTS", "Registry", "closest", "unknown_name"]
+__all__ = [
+    "ADAPTERS",
+    "METRICS",
+    "NETS",
+    "OBJECTIVES",
+    "PROBLEMS",
+    "RETENTION",
+    "RULES",
+    "SUITES",
+    "WEIGHTS",
+    "Registry",
+    "closest",
+    "unknown_name",
+]
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -156,6 +169,34 @@ WEIGHTS = Registry(
     },
     group="efface.weights",
 )
+NETS = Registry(
+    "method for ordinary nets",
+    {
+        "retrain": "efface.methods.nets.retrain:Retrain",
+        "fine_tune": "efface.methods.nets.fine_tune:FineTune",
+        "neg_grad": "efface.methods.nets.neg_grad:NegGrad",
+        "neg_grad_plus": "efface.methods.nets.neg_grad_plus:NegGradPlus",
+        "blindspot": "efface.methods.nets.blindspot:Blindspot",
+        "gaussian_amnesiac": "efface.methods.nets.gaussian_amnesiac:GaussianAmnesiac",
+        "laf": "efface.methods.nets.laf:LAF",
+        "laf_r": "efface.methods.nets.laf:LAFRepaired",
+        "iau": "efface.methods.nets.iau:IAU",
+        "random_label": "efface.methods.nets.random_label:RandomLabel",
+        "bad_teacher": "efface.methods.nets.bad_teacher:BadTeacher",
+        "scrub": "efface.methods.nets.scrub:SCRUB",
+        "salun": "efface.methods.nets.salun:SalUn",
+        "fisher": "efface.methods.nets.fisher:Fisher",
+        "influence": "efface.methods.nets.influence:Influence",
+        "l1_sparse": "efface.methods.nets.l1_sparse:L1Sparse",
+        "boundary_shrink": "efface.methods.nets.boundary_shrink:BoundaryShrink",
+        "boundary_expand": "efface.methods.nets.boundary_expand:BoundaryExpand",
+        "unsir": "efface.methods.nets.unsir:UNSIR",
+        "ssd": "efface.methods.nets.ssd:SSD",
+        "certified_removal": "efface.methods.nets.certified_removal:CertifiedRemoval",
+    },
+    group="efface.nets",
+)
+PROBLEMS = Registry("problem", {}, group="efface.problems")
 ADAPTERS = Registry(
     "adapter",
     {

@@ -34,6 +34,7 @@ __all__ = [
     "EMBEDDED",
     "EMBEDDED_MINI",
     "EMBEDDED_WORLDS",
+    "LANGUAGE_MODEL",
     "Choice",
     "ForgetRequest",
     "ForgetSubset",
@@ -45,6 +46,9 @@ __all__ = [
     "UnlearningChoice",
     "explain",
 ]
+
+
+LANGUAGE_MODEL = "language_model"
 
 
 class _Strict(BaseModel):
@@ -236,7 +240,9 @@ class ForgetRequest(_Strict):
         holdout: Rows of the same kind that the model never saw.
         retrained: A model trained without the forget set, to compare with.
         retrained_2: Another one, from a third seed.
-        task: What the model does; only language models so far.
+        task: What the model does. An ordinary net brings its rows with its problem, and the keys of language models stay out.
+        problem: A net, its rows and its recipe: a Python file with ``problem()``, "embedded:digits", or a name that a package
+            declares in ``efface.problems``.
         method: A preset or an objective; None is ``npo``.
         forget_weight: Factor of the forget loss; None leaves the preset's.
         retention: The term that protects the rest; None leaves the preset's.
@@ -287,15 +293,17 @@ class ForgetRequest(_Strict):
 
     @model_validator(mode="after")
     def _refuse_what_is_not_built(self) -> Self:
-        if self.task != "language_model" or self.problem is not None:
-            raise ValueError("task: only language_model is built so far; leave out task and problem")
+        if self.task == LANGUAGE_MODEL and self.problem is not None:
+            raise ValueError("problem: belongs to ordinary nets; name their task: classification, regression or forecasting")
+        if self.task != LANGUAGE_MODEL and self.problem is None:
+            raise ValueError(f"problem: missing; task: {self.task} takes a net, its rows and its recipe from a problem")
         if self.audit not in ("none", False):
             raise ValueError("audit: not built yet; leave it out or write audit: none, and the report says 'not audited'")
         return self
 
     @model_validator(mode="after")
     def _require_a_forget_set(self) -> Self:
-        if self.forget is None and self.model not in EMBEDDED_WORLDS:
+        if self.forget is None and self.task == LANGUAGE_MODEL and self.model not in EMBEDDED_WORLDS:
             raise ValueError("forget: missing; it names the rows that must go, and only model: embedded brings its own")
         return self
 

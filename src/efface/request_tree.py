@@ -103,6 +103,8 @@ def anchor(tree: dict[str, Any], base: Path) -> None:
         plug = tree.get(key)
         if isinstance(plug, Mapping) and isinstance(plug.get("refusals"), (str, Path)):
             tree[key] = {**plug, "refusals": str((base / Path(plug["refusals"]).expanduser()).resolve())}
+    if isinstance(tree.get("problem"), (str, Path)) and str(tree["problem"]).endswith(".py"):
+        tree["problem"] = str((base / Path(tree["problem"]).expanduser()).resolve())
     if isinstance(tree.get("output"), (str, Path)):
         tree["output"] = str((base / Path(tree["output"]).expanduser()).resolve())
     if isinstance(tree.get("evaluate"), list):

@@ -139,6 +139,8 @@ class Results:
         examples: Generations kept for the report.
         cost: Seconds by stage and counts of the measuring pass.
         notes: What a reader must know (skipped parts, truncated rows, ...).
+        tables: Tables of numbers by name that are drawn rather than read ("confusion_test": a row per true class).
+        table_labels: Names of the rows and columns of the tables.
     """
 
     role: str
@@ -148,6 +150,8 @@ class Results:
     examples: tuple[Example, ...] = ()
     cost: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    tables: Mapping[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
+    table_labels: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> Metric:
         return self.metrics[name]
@@ -181,6 +185,8 @@ class Results:
             "metrics": {name: metric.as_dict(per_item=per_item) for name, metric in self.metrics.items()},
             "cost": dict(self.cost),
             "notes": list(self.notes),
+            **({"tables": {name: [list(row) for row in table] for name, table in self.tables.items()}} if self.tables else {}),
+            **({"table_labels": list(self.table_labels)} if self.table_labels else {}),
         }
 
     @classmethod
@@ -193,6 +199,8 @@ class Results:
             metrics={name: Metric.from_dict(metric) for name, metric in data["metrics"].items()},
             cost=data.get("cost", {}),
             notes=tuple(data.get("notes", ())),
+            tables={name: tuple(tuple(row) for row in table) for name, table in data.get("tables", {}).items()},
+            table_labels=tuple(data.get("table_labels", ())),
         )
 
 

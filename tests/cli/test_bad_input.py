@@ -91,7 +91,7 @@ def test_output_folder_of_others(efface, folder: Path) -> None:
 
 def test_what_is_not_built_is_refused(efface, folder: Path) -> None:
     expect(efface("run", "request.yaml", "--set", "audit=light"), "audit: not built yet")
-    expect(efface("run", "request.yaml", "--set", "task=regression"), "only language_model is built so far")
+    expect(efface("run", "request.yaml", "--set", "task=regression"), "problem: missing; task: regression takes")
 
 
 def test_wrong_options_are_usage_errors(efface, folder: Path) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ADAPTER",
+    "ALLOW_CODE",
     "DROP_OVERLAP",
     "FORGET",
     "HOLDOUT",
@@ -25,10 +26,12 @@ __all__ = [
     "OVERWRITE",
     "PLAINTEXT",
     "PRINT_PYTHON",
+    "PROBLEM",
     "RETAIN",
     "RETENTION",
     "RETRAINED",
     "SEED",
+    "TASK",
     "StageProgress",
     "given",
     "print_facts",
@@ -57,6 +60,10 @@ RETRAINED = typer.Option(None, "--retrained", help="A model trained without the 
 METHOD = typer.Option(None, "--method", help="A name from `efface methods`.")
 RETENTION = typer.Option(None, "--retention", help="The term that protects the rest: none, nll, kl, embedding.")
 ADAPTER = typer.Option(None, "--adapter", help="What is trained: auto, full, lora.")
+
+TASK = typer.Option(None, "--task", help="For an ordinary net: classification, regression or forecasting.")
+PROBLEM = typer.Option(None, "--problem", help="A net's rows and recipe: FILE.py, embedded:digits, or an installed name.")
+ALLOW_CODE = typer.Option(False, "--allow-code", help="Let the problem file that the request names run; it is Python code.")
 
 
 def given(**options: Any) -> dict[str, Any]:

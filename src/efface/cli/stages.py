@@ -10,6 +10,7 @@ import typer
 
 from efface.cli.console import (
     ADAPTER,
+    ALLOW_CODE,
     DROP_OVERLAP,
     FORGET,
     HOLDOUT,
@@ -20,10 +21,12 @@ from efface.cli.console import (
     OVERWRITE,
     PLAINTEXT,
     PRINT_PYTHON,
+    PROBLEM,
     RETAIN,
     RETENTION,
     RETRAINED,
     SEED,
+    TASK,
     given,
     print_facts,
     print_json,
@@ -49,6 +52,7 @@ def run(
     include_plaintext: bool | None = PLAINTEXT,
     output: Path | None = OUTPUT,
     overwrite: bool = OVERWRITE,
+    allow_code: bool = ALLOW_CODE,
     as_json: bool = JSON,
     print_python: bool = PRINT_PYTHON,
 ) -> None:
@@ -57,20 +61,29 @@ def run(
     every = [*overrides, *(f"{key}={str(value).lower()}" for key, value in flags.items())]
     if len(requests) == 1:
         call = f"efface.ForgetRequest.read({str(requests[0])!r}, overrides={every!r})"
-        execute_request(call, lambda cls: cls.read(requests[0], every), output, overwrite, as_json, print_python)
+        execute_request(
+            call, lambda cls: cls.read(requests[0], every), output, overwrite, as_json, print_python, allow_code=allow_code
+        )
         return
-    _execute_in_turn(requests, every, output, overwrite, as_json, print_python)
+    _execute_in_turn(requests, every, output, overwrite, allow_code, as_json, print_python)
 
 
 def _execute_in_turn(
-    paths: list[Path], every: list[str], output: Path | None, overwrite: bool, as_json: bool, print_python: bool
+    paths: list[Path],
+    every: list[str],
+    output: Path | None,
+    overwrite: bool,
+    allow_code: bool,
+    as_json: bool,
+    print_python: bool,
 ) -> None:
     """Run several requests in turn, or print the script that does."""
     place = None if output is None else str(output)
     if print_python:
         names = [str(path) for path in paths]
         listed = f"requests = [efface.ForgetRequest.read(path, overrides={every!r}) for path in {names!r}]"
-        call = f"results = execute_in_turn(requests, output={place!r}, overwrite={overwrite!r})"
+        code = ", allow_code=True" if allow_code else ""
+        call = f"results = execute_in_turn(requests, output={place!r}, overwrite={overwrite!r}{code})"
         shown = "print(*(result.report for result in results))"
         print_script("from efface.run import execute_in_turn", "", listed, call, shown)
         return
@@ -79,7 +92,7 @@ def _execute_in_turn(
 
     with progress(quiet=as_json) as report:
         requests = [ForgetRequest.read(path, every) for path in paths]
-        results = execute_in_turn(requests, output=place, overwrite=overwrite, progress=report)
+        results = execute_in_turn(requests, output=place, overwrite=overwrite, allow_code=allow_code, progress=report)
     if as_json and results:  # only the main process has any
         print_json([_run_facts(result) for result in results])
         return
@@ -94,11 +107,14 @@ def execute_request(
     overwrite: bool,
     as_json: bool,
     print_python: bool,
+    *,
+    allow_code: bool = False,
 ) -> None:
     """Run all stages of a request, or print the script that does."""
     place = None if output is None else str(output)
     if print_python:
-        run_call = f"execute(request, output={place!r}, overwrite={overwrite!r})"
+        code = ", allow_code=True" if allow_code else ""
+        run_call = f"execute(request, output={place!r}, overwrite={overwrite!r}{code})"
         print_script("from efface.run import execute", "", f"request = {call}", f"result = {run_call}", "print(result.report)")
         return
     from efface.request import ForgetRequest
@@ -107,7 +123,7 @@ def execute_request(
     from efface.run import execute
 
     with progress(quiet=as_json) as report:
-        result = execute(request, output=place, overwrite=overwrite, progress=report)
+        result = execute(request, output=place, overwrite=overwrite, allow_code=allow_code, progress=report)
     if result is not None:  # the main process prints
         print_json(_run_facts(result)) if as_json else _print_run(result)
 
@@ -120,6 +136,9 @@ def unlearn(
     method: str | None = METHOD,
     retention: str | None = RETENTION,
     adapter: str | None = ADAPTER,
+    task: str | None = TASK,
+    problem: str | None = PROBLEM,
+    allow_code: bool = ALLOW_CODE,
     drop_overlap: bool | None = DROP_OVERLAP,
     overrides: list[str] = OVERRIDES,
     seed: int | None = SEED,
@@ -133,10 +152,12 @@ def unlearn(
         _revoke(model, revoke, output, as_json, print_python)
         return
     tree = given(model=model, forget=forget, retain=retain, holdout=holdout, drop_overlap=drop_overlap, seeds=seed)
-    tree |= given(method=method, retention=retention, adapter=adapter)
+    tree |= given(method=method, retention=retention, adapter=adapter, task=task, problem=problem)
     if print_python:
         request_line = f"request = efface.ForgetRequest.from_tree({tree!r}, overrides={overrides!r})"
-        print_script(request_line, f"unlearned = efface.unlearn(request=request, output={str(output)!r})", "print(unlearned.path)")
+        code = ", allow_code=True" if allow_code else ""
+        verb_line = f"unlearned = efface.unlearn(request=request, output={str(output)!r}{code})"
+        print_script(request_line, verb_line, "print(unlearned.path)")
         return
     from efface.request import ForgetRequest
 
@@ -145,7 +166,7 @@ def unlearn(
     from efface.run import unlearn as verb
 
     with progress(quiet=as_json) as report:
-        unlearned = verb(request=request, output=output, progress=report)
+        unlearned = verb(request=request, output=output, allow_code=allow_code, progress=report)
     if is_main():
         _print_unlearned(unlearned, as_json)
 
@@ -182,6 +203,9 @@ def evaluate(
     endpoint_tokenizer: Path | None = TOKENIZER,
     endpoint_api: Literal["chat", "completions"] | None = API,
     endpoint_concurrency: int = CONCURRENCY,
+    task: str | None = TASK,
+    problem: str | None = PROBLEM,
+    allow_code: bool = ALLOW_CODE,
     overrides: list[str] = OVERRIDES,
     seed: int | None = SEED,
     output: Path | None = typer.Option(None, "--output", "-o", help="JSON file for the figures, per row as well."),
@@ -201,11 +225,13 @@ def evaluate(
         named = (endpoint_model, endpoint_key_env, endpoint_tokenizer, endpoint_api, endpoint_concurrency)
         remote = EndpointOptions(url, *named)
     tree = given(model=here, forget=forget, retain=retain, holdout=holdout, retrained=retrained, seeds=seed)
-    settings = {"suite": suite, "role": "model", "variant": variant, **given(against=against, original=original)}
+    tree |= given(task=task, problem=problem)
+    settings = {"suite": suite, "role": "model", "variant": variant}
+    settings |= given(against=against, original=original, allow_code=allow_code or None)
     folder = None if task_folder is None else str(task_folder)
     harness = None if tasks is None else given(limit=task_limit, shots=task_shots, include=folder, seed=seed)
     asked = None if tasks is None else [task.strip() for task in tasks.split(",")]
-    measures_rows = tasks is None or forget is not None or model in ("embedded", "embedded:mini")
+    measures_rows = tasks is None or forget is not None or problem is not None or model in ("embedded", "embedded:mini")
     if print_python:
         _print_evaluation(tree, overrides, settings if measures_rows else None, export, (asked, harness), remote)
         return

@@ -19,7 +19,14 @@ from efface.results import Cost, Interval, Metric, Report, Results, Unlearned
 __all__ = ["SCHEMA", "build_report", "check_report", "plain_types", "read_report"]
 
 SCHEMA = "efface-report/1"
-DISTRIBUTIONS = (("forget", "log_truth_ratio"), ("forget", "probability"), ("retain", "probability"))
+DISTRIBUTIONS = (
+    ("forget", "log_truth_ratio"),
+    ("forget", "probability"),
+    ("retain", "probability"),
+    ("forget", "confidence"),
+    ("forget", "prediction"),
+    ("test", "prediction"),
+)
 _REQUIRED = {
     "schema": str,
     "created": str,

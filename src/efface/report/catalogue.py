@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
+from efface.report.families import Family, Scale
+from efface.report.net_families import NET_FAMILIES, NET_SETS
 from efface.results import Results
 
 __all__ = ["AIMS", "QUESTIONS", "ROLES", "Description", "Question", "describe", "role_label", "sorted_names"]
-
-Scale = Literal["share", "score", "open", "test"]
 
 ROLES = ("original", "unlearned", "retrained", "retrained_2")
 
@@ -91,35 +90,23 @@ class Description:
     is_main: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Family:
-    """``main_on``: sets (or forms of sets) on which the figure stands in the comparison; "*" for all, "" for none."""
-
-    name: str
-    label: str
-    explanation: str
-    scale: Scale = "score"
-    main_on: str = ""
-    question: str = ""
-
-
 _PLAIN = "forget retain world_facts real_authors"
 _FAMILIES = (
-    _Family(
+    Family(
         "forget_verbmem",
         "Verbatim memorisation (VerbMem)",
         "How much of a forget passage's wording it goes on with, given the beginning (ROUGE-L F1).",
         main_on="*",
         question="owner",
     ),
-    _Family(
+    Family(
         "forget_knowmem",
         "Knowledge memorisation (KnowMem)",
         "How near its answers to questions about the forget texts come to the true ones (ROUGE-L F1).",
         main_on="*",
         question="owner",
     ),
-    _Family(
+    Family(
         "muse_privleak",
         "Privacy leakage of texts (PrivLeak)",
         "Whether forget texts can be told from texts never seen, as a difference from the retrained model in per cent: below 0 they"
@@ -128,21 +115,21 @@ _FAMILIES = (
         "*",
         "owner",
     ),
-    _Family(
+    Family(
         "muse_mia_min_k",
         "Membership attack on texts (min-k)",
         "The attack behind PrivLeak (AUC); 0.5 is chance, 1 means that forget texts plainly are members.",
         main_on="*",
         question="owner",
     ),
-    _Family(
+    Family(
         "retain_knowmem",
         "Utility (KnowMem on retained texts)",
         "How near its answers to questions about the retained texts come to the true ones (ROUGE-L F1).",
         main_on="*",
         question="deployer",
     ),
-    _Family(
+    Family(
         "scalability",
         "Scalability",
         "How the utility changes from one forget set to the next larger one, relative to the smallest; 0 is flat.",
@@ -150,7 +137,7 @@ _FAMILIES = (
         "*",
         "deployer",
     ),
-    _Family(
+    Family(
         "sustainability",
         "Sustainability",
         "How the utility changes from one request to the next, relative to the first; 0 is flat.",
@@ -158,21 +145,21 @@ _FAMILIES = (
         "*",
         "deployer",
     ),
-    _Family(
+    Family(
         "choice_accuracy",
         "multiple choice by letter",
         "Share of multiple-choice questions for which the right letter is the likeliest; with four choices 25 % is chance.",
         "share",
         "*",
     ),
-    _Family(
+    Family(
         "choice_text_accuracy_norm",
         "multiple choice by full text",
         "Share of multiple-choice questions for which the right choice is the likeliest text, per character; no letter is needed.",
         "share",
         "*",
     ),
-    _Family(
+    Family(
         "choice_gap",
         "gap by letter",
         "Multiple-choice accuracy by letter less the retrained model's on the same questions.",
@@ -180,7 +167,7 @@ _FAMILIES = (
         "*",
         "alike",
     ),
-    _Family(
+    Family(
         "choice_text_gap",
         "gap by full text",
         "Multiple-choice accuracy by full text less the retrained model's on the same questions.",
@@ -188,7 +175,7 @@ _FAMILIES = (
         "*",
         "alike",
     ),
-    _Family(
+    Family(
         "choice_contrast",
         "difference by letter",
         "Accuracy on what must go less that on other subjects; near 0, a neighbour was forgotten too, or nothing was.",
@@ -196,7 +183,7 @@ _FAMILIES = (
         "*",
         "kept",
     ),
-    _Family(
+    Family(
         "choice_text_contrast",
         "difference by full text",
         "The same by full text: accuracy on what must go less that on other subjects.",
@@ -204,40 +191,40 @@ _FAMILIES = (
         "*",
         "kept",
     ),
-    _Family("choice_accuracy_permuted", "multiple choice, over orders", "By letter, over cyclic orders of the choices.", "share"),
-    _Family("choice_text_accuracy", "multiple choice by full text, summed", "By full text, not per character.", "share"),
-    _Family(
+    Family("choice_accuracy_permuted", "multiple choice, over orders", "By letter, over cyclic orders of the choices.", "share"),
+    Family("choice_text_accuracy", "multiple choice by full text, summed", "By full text, not per character.", "share"),
+    Family(
         "choice_letter_entropy",
         "entropy of letters",
         "How evenly it picks the letters: 1 each as often, 0 always the same one.",
         question="behaviour",
     ),
-    _Family("fact_accuracy", "facts right", "Share of its answers that contain the right fact.", "share", "*"),
-    _Family(
+    Family("fact_accuracy", "facts right", "Share of its answers that contain the right fact.", "share", "*"),
+    Family(
         "probability",
         "probability",
         "How probable it finds the true answer, per token (geometric mean).",
         main_on=_PLAIN,
     ),
-    _Family(
+    Family(
         "rouge",
         "ROUGE",
         "How much of the true answer's wording its own answer has (ROUGE-L recall).",
         main_on=f"{_PLAIN} passages",
     ),
-    _Family(
+    Family(
         "extraction_strength",
         "extraction strength",
         "How much of the answer it completes word for word when given only the beginning.",
         main_on="forget passages_forget",
     ),
-    _Family(
+    Family(
         "exact_memorization",
         "exact memorisation",
         "Share of the answer's tokens it predicts exactly when given all that stands before them.",
         main_on="forget",
     ),
-    _Family(
+    Family(
         "forget_quality",
         "Forget quality",
         "Whether its truth ratios on the forget rows can be told from the retrained model's (Kolmogorov-Smirnov). "
@@ -246,27 +233,27 @@ _FAMILIES = (
         "*",
         "alike",
     ),
-    _Family(
+    Family(
         "model_utility",
         "Model utility",
         "All that should stay in one figure: harmonic mean of probability, ROUGE and truth ratio on three kept sets.",
         main_on="*",
         question="kept",
     ),
-    _Family(
+    Family(
         "world_utility",
         "Utility",
         "All that should stay in one figure: harmonic mean of facts, probability and truth ratio on retained rows and world facts.",
         main_on="*",
         question="kept",
     ),
-    _Family(
+    Family(
         "truth_ratio",
         "truth ratio",
         "Whether it still prefers the true answer to plausible wrong ones, answer by answer.",
         main_on=_PLAIN,
     ),
-    _Family(
+    Family(
         "refusal_rate",
         "refusals",
         "Share of its answers that decline to answer.",
@@ -274,21 +261,21 @@ _FAMILIES = (
         "forget retain refusals",
         "behaviour",
     ),
-    _Family(
+    Family(
         "word_entropy",
         "variety of words",
         "How little its answers repeat themselves; near 0 is one word over and over.",
         main_on="forget retain",
         question="behaviour",
     ),
-    _Family(
+    Family(
         "mia_min_k",
         "Membership attack (min-k)",
         "How well forget rows can be told from rows never seen, by their least probable tokens (AUC); 0.5 is chance.",
         main_on="*",
         question="alike",
     ),
-    _Family(
+    Family(
         "privleak",
         "Privacy leakage",
         "The same attack, as a difference from the retrained model in per cent: below 0 the rows still show, above 0 they show "
@@ -297,23 +284,22 @@ _FAMILIES = (
         "*",
         "alike",
     ),
-    _Family("mia_loss", "Membership attack (loss)", "The attack on the loss (AUC); 0.5 is chance.", question="alike"),
-    _Family("mia_zlib", "Membership attack (zlib)", "The attack on loss over compressed size (AUC).", question="alike"),
-    _Family("mia_min_k_plus_plus", "Membership attack (min-k++)", "The attack on standardised min-k (AUC).", question="alike"),
-    _Family(
+    Family("mia_loss", "Membership attack (loss)", "The attack on the loss (AUC); 0.5 is chance.", question="alike"),
+    Family("mia_zlib", "Membership attack (zlib)", "The attack on loss over compressed size (AUC).", question="alike"),
+    Family("mia_min_k_plus_plus", "Membership attack (min-k++)", "The attack on standardised min-k (AUC).", question="alike"),
+    Family(
         "mia_reference", "Membership attack (reference)", "The attack on the loss less the retrained model's.", question="alike"
     ),
-    _Family(
-        "rel_diff_min_k", "Relative difference (min-k)", "The min-k attack against the retrained model's.", "open", "", "alike"
-    ),
-    _Family("paraphrased_probability", "probability, other words", "How probable it finds the true answer in other words."),
-    _Family("paraphrased_question_probability", "probability, question in other words", "The same when asked in other words."),
-    _Family("perturbed_probability", "probability of wrong answers", "How probable it finds plausible wrong answers."),
-    _Family("probability_w_options", "probability against options", "Probability of the true answer among the wrong ones offered."),
-    _Family("paraphrased_rouge", "ROUGE, other words", "Overlap with the true answer in other words."),
-    _Family("truth_ratio_knowledge", "truth ratio, knowledge form", "Share of probability on the true answer."),
-    _Family("log_truth_ratio", "truth ratio, median of logs", "The median of the logarithms.", "open"),
-    _Family("nll", "loss", "Negative log-probability per token, in nats.", "open"),
+    Family("rel_diff_min_k", "Relative difference (min-k)", "The min-k attack against the retrained model's.", "open", "", "alike"),
+    Family("paraphrased_probability", "probability, other words", "How probable it finds the true answer in other words."),
+    Family("paraphrased_question_probability", "probability, question in other words", "The same when asked in other words."),
+    Family("perturbed_probability", "probability of wrong answers", "How probable it finds plausible wrong answers."),
+    Family("probability_w_options", "probability against options", "Probability of the true answer among the wrong ones offered."),
+    Family("paraphrased_rouge", "ROUGE, other words", "Overlap with the true answer in other words."),
+    Family("truth_ratio_knowledge", "truth ratio, knowledge form", "Share of probability on the true answer."),
+    Family("log_truth_ratio", "truth ratio, median of logs", "The median of the logarithms.", "open"),
+    Family("nll", "loss", "Negative log-probability per token, in nats.", "open"),
+    *NET_FAMILIES,
 )
 _BY_NAME = {family.name: (place, family) for place, family in enumerate(_FAMILIES)}
 _LONGEST_FIRST = sorted(_BY_NAME, key=len, reverse=True)
@@ -339,6 +325,7 @@ _SETS = {
     "privleak_forget": ("Forget texts", "owner"),
     "privleak_holdout": ("Texts never seen", "owner"),
     "retain_qa": ("Retain questions", "deployer"),
+    **NET_SETS,
 }
 _FORMS = {
     "unseen_frames": ("new wording", "Asked in frames never trained on, made of trained words."),
@@ -378,7 +365,7 @@ def sorted_names(results: Mapping[str, Results]) -> list[str]:
     return sorted(names, key=lambda name: (places[describe(name).question], describe(name).order, name))
 
 
-def _description(family: _Family, label: str, text: str, set_name: str, question: str, order: int, form: str = "") -> Description:
+def _description(family: Family, label: str, text: str, set_name: str, question: str, order: int, form: str = "") -> Description:
     wanted = family.main_on.split()
     is_main = "*" in wanted or set_name in wanted or (bool(form) and form in wanted)
     return Description(label, text, family.question or question, family.scale, order, set_name, family.name, is_main)

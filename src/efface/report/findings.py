@@ -13,7 +13,7 @@ from efface.report.catalogue import describe
 from efface.report.wording import count, figure, percent
 from efface.results import Intention, Metric, Report, Results
 
-__all__ = ["INTENTIONS", "headline", "limits", "pick", "usability"]
+__all__ = ["INTENTIONS", "headline", "is_net", "limits", "pick", "usability"]
 
 # An audit takes a model below the floor for collapsed; below half of the reference the report says so without one.
 UTILITY_FLOOR = 0.8
@@ -28,9 +28,12 @@ _UTILITY = (
     ("subjects_related", "choice_text_accuracy_norm"),
     ("retain_qa", "fact_accuracy"),
     ("", "retain_knowmem"),
+    ("retain", "accuracy"),
+    ("test_retain", "accuracy"),
+    ("test_retain", "mae"),
     ("retain", "word_entropy"),
 )
-_UTILITY_FALLBACK = (("retain", "rouge"), ("retain", "probability"))
+_UTILITY_FALLBACK = (("retain", "rouge"), ("retain", "probability"), ("test", "mae"))
 _FORGETTING = (
     ("forget", "fact_accuracy"),
     ("forget", "rouge"),
@@ -40,6 +43,8 @@ _FORGETTING = (
     ("wmdp", "choice_text_accuracy_norm"),
     ("forget_qa", "fact_accuracy"),
     ("", "forget_knowmem"),
+    ("forget", "accuracy"),
+    ("forget", "mae"),
 )
 
 INTENTIONS = {
@@ -65,6 +70,11 @@ def pick(results: Mapping[str, Results], set_name: str, family: str) -> str | No
     return min(names, key=len, default=None)
 
 
+def is_net(results: Mapping[str, Results]) -> bool:
+    """Return whether these are figures of ordinary nets."""
+    return any("nets" in result.suite.split(", ") for result in results.values())
+
+
 def is_number(value: float | None) -> bool:
     """Return whether a value can be shown as a figure."""
     return value is not None and math.isfinite(value)
@@ -86,14 +96,25 @@ def usability(results: Mapping[str, Results]) -> dict[str, Any]:
         now, then = results["unlearned"].metrics.get(name), results[reference].value(name)
         if now is None or now.value is None or then is None or not math.isfinite(then) or then < _LEAST_REFERENCE:
             continue
-        share = now.value / then if math.isfinite(now.value) else 0.0
-        high = now.interval.high / then if now.interval is not None and now.interval.is_meaningful else share
+        share, high = _shares(now, then)
         if "share" not in worst or share < worst["share"]:
             worst |= {"metric": name, "value": now.value, "reference_value": then, "share": share, "share_high": max(share, high)}
     if "share" in worst:
         high = worst["share_high"]
         worst["status"] = "collapsed" if high < COLLAPSE else "below_floor" if high < UTILITY_FLOOR else "usable"
     return worst
+
+
+def _shares(now: Metric, then: float) -> tuple[float, float]:
+    """Return a kept figure as a share of the reference's, and the upper end of it; of an error, how far the reference's reaches."""
+    if now.value is None or not math.isfinite(now.value):
+        return 0.0, 0.0
+    is_error = now.aim == "lower"
+    ends = [now.value]
+    if now.interval is not None and now.interval.is_meaningful:
+        ends.append(now.interval.low if is_error else now.interval.high)
+    found = [then / end if end > 0 else 1.0 for end in ends] if is_error else [end / then for end in ends]
+    return found[0], found[-1]
 
 
 def headline(report: Report) -> list[str]:
@@ -122,14 +143,21 @@ def limits(report: Report) -> list[dict[str, str]]:
     found += _limits_of_data(report)
     if report.unlearned is not None:
         found.append(("One run", "One unlearning run with one set of seeds. Another seed gives other figures."))
-    found.append(
-        (
-            "What was not asked",
-            "The figures hold for the questions, wordings and languages that were asked. Others may bring out more, or break more.",
-        )
-    )
+    found.append(_limit_of_rows(report))
     found.append(("Not legal advice", "This document is technical evidence. It draws no legal conclusion."))
     return [{"title": title, "text": text} for title, text in found]
+
+
+def _limit_of_rows(report: Report) -> tuple[str, str]:
+    if is_net(report.results):
+        return (
+            "What was not measured",
+            "The figures hold for rows like those that were measured. Others may come out worse.",
+        )
+    return (
+        "What was not asked",
+        "The figures hold for the questions, wordings and languages that were asked. Others may bring out more, or break more.",
+    )
 
 
 def _limits_of_reference(report: Report) -> list[tuple[str, str]]:
@@ -143,13 +171,12 @@ def _limits_of_reference(report: Report) -> list[tuple[str, str]]:
         ]
     if "retrained_2" in report.results:
         return []
-    return [
-        (
-            "One retrained model",
-            "The reference is one model with one seed. Two retrained models differ from each other too; by how much is not "
-            "known here. It shares its tokenizer with the original, which was made with the forget rows at hand.",
-        )
-    ]
+    text = (
+        "The reference is one model with one seed. Two retrained models differ from each other too; by how much is not known here."
+    )
+    if not is_net(report.results):
+        text += " It shares its tokenizer with the original, which was made with the forget rows at hand."
+    return [("One retrained model", text)]
 
 
 def _limits_of_data(report: Report) -> list[tuple[str, str]]:

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from efface.report import plots, wording
 from efface.report.build import DISTRIBUTIONS, build_report, check_report
 from efface.report.catalogue import describe, role_label
-from efface.report.findings import pick
+from efface.report.findings import is_net, pick
 from efface.report.masking import example_texts
+from efface.report.nets import net_pictures
 from efface.report.svg import inline_svg
 from efface.results import PathPoint, Report, Results
 
@@ -41,6 +42,12 @@ _CARDS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     ("Tells the passages by heart", (("", "forget_verbmem"),)),
     ("Knows other things", (("world_facts", "fact_accuracy"), ("real_authors", "fact_accuracy"), ("", "model_utility"))),
     ("Refuses what it should answer", (("retain", "refusal_rate"),)),
+    ("Right on what it should forget", (("forget", "accuracy"),)),
+    ("Right on what it should keep", (("retain", "accuracy"),)),
+    ("Right on new rows", (("test_retain", "accuracy"), ("test", "accuracy"))),
+    ("Error on what it should forget", (("forget", "mae"),)),
+    ("Error on new rows", (("test_retain", "mae"), ("test", "mae"))),
+    ("Gap to the retrained model, in points", (("", "average_gap"),)),
 )
 
 
@@ -54,6 +61,8 @@ def render_html(report: Report | Mapping[str, Any]) -> str:
         cards=_cards(data, results),
         distributions=_distributions(results),
         path_plot=_path_plot(data),
+        pictures=net_pictures(results),
+        is_net=is_net(results),
         rows_by_name={row["name"]: row for part in data["comparison"] for row in part["rows"]},
     )
 
@@ -154,7 +163,7 @@ def _distributions(results: Mapping[str, Results]) -> list[dict[str, str]]:
 
 def _path_plot(data: Mapping[str, Any]) -> str:
     points = [PathPoint(p["step"], p["epoch"], p["values"]) for p in data["path"]]
-    if len(points) < 2:
+    if len(points) < 2 or not any(name.endswith("_nll") for point in points for name in point.values):
         return ""
     made = data["unlearned"] or {}
     axes = plots.plot_path(points, stopped_step=made.get("stopped_step"), kept_step=made.get("kept_step"))

@@ -115,7 +115,9 @@ def plot_comparison(results: Mapping[str, Results], *, names: Sequence[str] | No
 
 
 def plot_distribution(results: Mapping[str, Results], name: str, *, ax: Axes | None = None) -> Axes:
-    """Draw how one figure spreads over the items, a row per model, on a logarithmic axis, with the median and its 95 % interval.
+    """Draw how one figure spreads over the items, a row per model, with the median and its 95 % interval.
+
+    The axis is logarithmic; that of predictions is in the unit of the target.
 
     The interval of the median comes from order statistics and takes the items as independent.
 
@@ -124,22 +126,24 @@ def plot_distribution(results: Mapping[str, Results], name: str, *, ax: Axes | N
         name: Name of the figure ("forget_log_truth_ratio", "forget_probability").
         ax: Where to draw.
     """
-    is_log = describe(name).family == "log_truth_ratio"
+    family = describe(name).family
+    is_log, is_linear = family == "log_truth_ratio", family == "prediction"
     columns = {role: results[role].metrics[name].per_item for role in ROLES if role in results and name in results[role].metrics}
-    samples = {role: _logs(values, already=is_log) for role, values in columns.items()}
+    samples = {role: _valid(values) if is_linear else _logs(values, already=is_log) for role, values in columns.items()}
     samples = {role: values for role, values in samples.items() if len(values)}
     with house_style():
         ax = ax or new_axes(4.5, 0.35 + 0.7 * max(1, len(samples)))
         pooled = np.concatenate(list(samples.values())) if samples else np.zeros(1)
-        low, high = _padded(float(pooled.min()), float(pooled.max()))
-        if describe(name).family == "probability":
+        low, high = _padded(float(pooled.min()), float(pooled.max()), least=0.0 if is_linear else 0.05)
+        if family in ("probability", "confidence"):
             high = 0.02 * (high - low)  # a probability ends at 1
         for row, (role, values) in enumerate(samples.items()):
             _spread(ax, values, row, role, np.linspace(low, high, 160))
         ax.set_xlim(low, high)
         ax.set_ylim(max(1, len(samples)) - 0.6, -0.8)
         ax.set_yticks([])
-        _log_ticks(ax, low, high)
+        if not is_linear:
+            _log_ticks(ax, low, high)
         for row, role in enumerate(samples):
             ax.text(0, row - 0.5, role_label(role), transform=ax.get_yaxis_transform(), color=COLOURS[role], va="center")
         if is_log and low < 0 < high:
@@ -268,14 +272,18 @@ def _dot(ax: Axes, result: Results, name: str, role: str, y: float) -> None:
 
 def _logs(values: Sequence[float | None], *, already: bool) -> NDArray[np.float64]:
     """log10 of the valid values (natural logs where ``already``); what lies beyond the axis is put at its ends, not dropped."""
-    found = np.array([v for v in values if v is not None and not math.isnan(v)], dtype=np.float64)
+    found = _valid(values)
     end = -math.log10(_SMALLEST)
     logs: NDArray[np.float64] = found / math.log(10) if already else np.log10(np.clip(found, _SMALLEST, 1 / _SMALLEST))
     return np.clip(logs, -end, end)
 
 
-def _padded(low: float, high: float) -> tuple[float, float]:
-    margin = max(0.05, 0.04 * (high - low))
+def _valid(values: Sequence[float | None]) -> NDArray[np.float64]:
+    return np.array([v for v in values if v is not None and not math.isnan(v)], dtype=np.float64)
+
+
+def _padded(low: float, high: float, *, least: float = 0.05) -> tuple[float, float]:
+    margin = max(least, 0.04 * (high - low)) or 1.0
     return low - margin, high + margin
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,36 +13,18 @@ from typing import Any
 from efface.models.language_model import load_language_model
 from efface.models.processes import is_main, share
 from efface.report import write_report
-from efface.request import ForgetRequest
-from efface.results import Cost, Intention, PathPoint, Report, Results, Unlearned
+from efface.request import LANGUAGE_MODEL, ForgetRequest
+from efface.results import Cost, Report, Results, Unlearned
 from efface.run.evaluation import evaluate_roles
-from efface.run.folder import RunFolder, environment
+from efface.run.folder import RunFolder, environment, output_folder
 from efface.run.plan import Plan, make_job, make_plan, open_trackers, prepare_models
 from efface.run.progress import Progress, within
+from efface.run.record import RunResult, read_unlearned, unlearned_record
 from efface.train.language_model import cpu_threads
 from efface.train.trackers import Trackers
 from efface.train.unlearn import run_job
 
 __all__ = ["RunResult", "execute"]
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What a run left behind.
-
-    Attributes:
-        folder: The run folder.
-        unlearned: The unlearned model and its record.
-        results: Figures by role.
-        report: Path of ``report.html``.
-        facts: Steps and items executed in this process (a continued run executes fewer).
-    """
-
-    folder: Path
-    unlearned: Unlearned
-    results: Mapping[str, Results]
-    report: Path
-    facts: Mapping[str, float]
 
 
 def execute(
@@ -51,6 +33,7 @@ def execute(
     output: str | Path | None = None,
     overwrite: bool = False,
     known: Mapping[str, Mapping[str, Results]] | None = None,
+    allow_code: bool = False,
     progress: Progress | None = None,
 ) -> RunResult | None:
     """Unlearn, evaluate and report; what an earlier start of the same request has done is not done again.
@@ -62,6 +45,7 @@ def execute(
         output: Run folder; None takes the request's, else ``runs/<hash>``.
         overwrite: Remove another request's run from the folder.
         known: Role -> results by suite of reference models that were measured before on the same rows, as a bench hands them in.
+        allow_code: Whether the problem file of a request for an ordinary net may be run.
         progress: Told of (stage, done, in all).
 
     Returns:
@@ -71,11 +55,15 @@ def execute(
         InputError: When something about the request is wrong; raised before any model is loaded.
         TrainingStopped: When the loss is not a finite number; the last checkpoint stays in the folder.
     """
+    if request.task != LANGUAGE_MODEL:
+        from efface.run.nets import execute_net
+
+        return execute_net(request, output=output, overwrite=overwrite, allow_code=allow_code, progress=progress)
     plan = make_plan(request)
     if not is_main():
         _assist(plan)
         return None
-    folder = RunFolder(_output(request, plan, output), plan.record, overwrite=overwrite)
+    folder = RunFolder(output_folder(request, output, f"{plan.spec.name}-{plan.hash[:8]}"), plan.record, overwrite=overwrite)
     with folder.open(), open_trackers(plan, folder.path / "logs") as trackers:
         (folder.path / "request.yaml").write_text(request.as_yaml(), encoding="utf-8")
         started = time.perf_counter()
@@ -130,11 +118,6 @@ def _nothing() -> Any:
     """What a process that is not the main one has to tell."""
 
 
-def _output(request: ForgetRequest, plan: Plan, output: str | Path | None) -> Path:
-    place = output or request.output
-    return Path(place).expanduser() if place else Path("runs") / f"{plan.spec.name}-{plan.hash[:8]}"
-
-
 def _figures(results: Mapping[str, Results]) -> dict[str, float]:
     """Return every figure there is as ``role/name``."""
     return {
@@ -152,31 +135,16 @@ def _unlearn(
     target = folder.path / "model"
     if folder.is_done("unlearning") and target.is_dir():
         share(lambda: None)  # nothing is left for the other processes to do
-        return replace(_read_unlearned(folder.read("unlearned.json"), target), load=load_language_model), 0
+        return replace(read_unlearned(folder.read("unlearned.json"), target), load=load_language_model), 0
     checkpoints = folder.path / "checkpoints"
     share(lambda: Place(models["original"], target, checkpoints))
     job = replace(make_job(plan, models["original"]), trackers=trackers)
     with cpu_threads(job.settings.threads):
         unlearned = run_job(job, target, checkpoints=checkpoints, progress=within(progress, "unlearning"))
-    folder.write("unlearned.json", {**asdict(replace(unlearned, load=None)), "path": target.name})
+    folder.write("unlearned.json", unlearned_record(unlearned))
     folder.finish("unlearning", {"weights_hash": unlearned.weights_hash, "steps_executed": unlearned.cost.steps})
     shutil.rmtree(checkpoints, ignore_errors=True)
     return replace(unlearned, load=load_language_model), unlearned.cost.steps or 0
-
-
-def _read_unlearned(data: Mapping[str, Any], path: Path) -> Unlearned:
-    values = {key: value for key, value in data.items() if key != "load"}
-    return Unlearned(
-        **{
-            **values,
-            "path": path,
-            "intention": Intention(values["intention"]),
-            "history": tuple(PathPoint(**point) for point in values["history"]),
-            "cost": Cost(**values["cost"]),
-            "notes": tuple(values["notes"]),
-            "lineage": tuple(values.get("lineage", ())),
-        }
-    )
 
 
 def _report(plan: Plan, folder: RunFolder, unlearned: Unlearned, results: Mapping[str, Results], costs: Mapping[str, Cost]) -> Path:

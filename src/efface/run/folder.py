@@ -17,8 +17,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from efface.errors import InputError
+from efface.request import ForgetRequest
 
-__all__ = ["RunFolder", "environment", "write_json"]
+__all__ = ["RunFolder", "environment", "output_folder", "write_json"]
 
 _OURS = {
     ".lock",
@@ -54,6 +55,12 @@ def environment() -> dict[str, Any]:
         except PackageNotFoundError:
             versions[name] = "not installed"
     return {"versions": versions, "platform": f"{sys.platform} {platform.machine()}", "cpus": os.cpu_count()}
+
+
+def output_folder(request: ForgetRequest, output: str | Path | None, name: str) -> Path:
+    """Return where a run writes: what was asked for, else the request's own choice, else ``runs/<name>``."""
+    place = output or request.output
+    return Path(place).expanduser() if place else Path("runs") / name
 
 
 class RunFolder:

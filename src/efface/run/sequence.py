@@ -28,6 +28,7 @@ def execute_in_turn(
     *,
     output: str | Path | None = None,
     overwrite: bool = False,
+    allow_code: bool = False,
     progress: Progress | None = None,
 ) -> list[RunResult]:
     """Run requests one after another, each on the model the one before it left.
@@ -36,6 +37,7 @@ def execute_in_turn(
         requests: The first names the model; the others name the same one or none.
         output: Folder that gets a run folder per request ("1-NAME", "2-NAME" ...); None takes each request's own.
         overwrite: As in :func:`execute`.
+        allow_code: As in :func:`execute`.
         progress: Told of (stage, done, in all), the stages of all but the first with their number.
 
     Returns:
@@ -54,7 +56,7 @@ def execute_in_turn(
     for number, request in enumerate(requests, start=1):
         asked = request if number == 1 else changed(request, {"model": _left_by(results)})
         place = None if output is None else Path(output) / f"{number}-{request.name or 'request'}"
-        result = execute(asked, output=place, overwrite=overwrite, progress=numbered(progress, number))
+        result = execute(asked, output=place, overwrite=overwrite, allow_code=allow_code, progress=numbered(progress, number))
         results += [] if result is None else [result]
     return results
 

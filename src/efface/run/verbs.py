@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from efface.models.language_model import LocalModel, load_language_model
 from efface.models.loading import check_model, save_model
 from efface.models.processes import is_main, share
 from efface.models.protocol import LanguageModel
-from efface.request import EMBEDDED_WORLDS, ForgetRequest, SuiteChoice
+from efface.request import EMBEDDED_WORLDS, LANGUAGE_MODEL, ForgetRequest, SuiteChoice
 from efface.results import Results, Unlearned
 from efface.run.evaluation import measure_suites, side_by_side
 from efface.run.plan import Plan, make_job, make_plan, open_trackers, prepare_models
@@ -42,11 +42,26 @@ def unlearn(
     seed: int | None = None,
     output: str | Path | None = None,
     progress: Progress | None = None,
+    task: str | None = None,
+    forget: Any = None,
+    retain: Any = None,
+    validation: Any = None,
+    target: str | None = None,
+    make_model: Callable[[int], Any] | None = None,
+    training: Any = None,
+    loss: Any = None,
+    head: str | None = None,
+    activations: tuple[str, ...] | None = None,
+    inplace: bool = False,
+    allow_code: bool = False,
 ) -> Unlearned:
     """Make a model forget; several processes (``accelerate launch``) train together and return the same record.
 
+    A language model is given with a request. An ordinary net (any ``torch.nn.Module``) is given with its ``task`` and its rows, or
+    by a request that names a task and a problem; the arguments from ``task`` on are for nets.
+
     Args:
-        model: Directory, hub id, "embedded", or a loaded model; None takes the request's.
+        model: Directory, hub id, "embedded", or a loaded model; None takes the request's. Or a net, which is not changed.
         request: What must go and what must stay. Arguments given here win over its fields.
         method: A preset or an objective, by name or as an object ("npo", ``NPO(beta=0.2)``).
         retention: The term that protects the rest.
@@ -55,6 +70,18 @@ def unlearn(
         seed: Unlearning seed.
         output: Directory for the model; None makes a temporary one (``Unlearned.save`` copies it).
         progress: Told of (stage, done, in all).
+        task: What a net does: "classification", "regression" or "forecasting".
+        forget: Rows that must go: a data set of ``(x, y)``, a pair of tensors or arrays, or a data frame.
+        retain: Rows to keep, likewise.
+        validation: Rows the net never learned from, for methods that choose by them.
+        target: Column of the data frames that is the target.
+        make_model: Seed -> freshly initialised net, for methods that train a second one; None draws the net's modules anew.
+        training: ``NetTraining(...)``, how the net was trained, for methods that repeat it.
+        loss: "cross_entropy", "l1", "mse", "quantile" or a function ``(outputs, y) -> loss per row``; None: the task's.
+        head: Name of the net's head, for methods that split it; None: its last linear layer.
+        activations: Names of the modules whose activations Blindspot compares; None: the nonlinearities.
+        inplace: Whether the net that was given gets the new weights.
+        allow_code: Whether the problem file that a request names may be run.
 
     Returns:
         The model on disk, the forget/retain path, why training ended and what it cost.
@@ -62,6 +89,18 @@ def unlearn(
     Raises:
         InputError: When the request, the method or the model is wrong; raised before any model is loaded.
     """
+    if task is not None:
+        from efface.run.nets import NetInput, unlearn_net
+
+        given = NetInput(model, forget, retain, task, validation, target, make_model, training, loss, head, activations, inplace)
+        return unlearn_net(given, method=method, seed=seed or 0, output=output, progress=progress)
+    if request is not None and request.task != LANGUAGE_MODEL:
+        from efface.run.nets import unlearn_request
+
+        seeds = None if seed is None else {**request.seeds.model_dump(), "unlearning": seed}
+        changes = {"model": None if model is None else str(model), "method": method, "seeds": seeds}
+        asked = changed(request, {key: value for key, value in changes.items() if value is not None})
+        return unlearn_request(asked, output=output, allow_code=allow_code, progress=progress)
     changes = {"model": _place(model), "method": method, "retention": retention, "rule": rule, "adapter": adapter}
     asked = changed(request, {key: value for key, value in changes.items() if value is not None})
     if seed is not None:
@@ -87,8 +126,12 @@ def evaluate(
     role: str = "unlearned",
     variant: Variant = "strict",
     progress: Progress | None = None,
+    problem: Any = None,
+    allow_code: bool = False,
 ) -> Results:
-    """Measure a model on a request's rows; several processes (``accelerate launch``) share the work and return the same figures.
+    """Measure a model on a request's rows, or a net on a problem's.
+
+    Several processes (``accelerate launch``) share a language model's rows and return the same figures.
 
     Args:
         model: What to measure: a directory, a hub id, or anything that speaks the two verbs, such as an endpoint
@@ -102,10 +145,16 @@ def evaluate(
         role: Label of the model in tables.
         variant: "strict", "openunlearning" or "original".
         progress: Told of (stage, done, in all).
+        problem: For a net: a ``Problem`` or the name of one, where no request names it.
+        allow_code: Whether a problem file may be run.
 
     Returns:
         Figures with intervals; ``print(results)`` shows a table.
     """
+    if problem is not None or (request is not None and request.task != LANGUAGE_MODEL):
+        from efface.run.nets import evaluate_net
+
+        return evaluate_net(model, problem, request=request, against=against, role=role, allow_code=allow_code, progress=progress)
     if request is None:
         raise InputError("No request was given. It names the rows to measure on. Pass request=ForgetRequest(...).")
     asked = request if suite == "auto" else changed(request, {"evaluate": (SuiteChoice(suite=suite),)})

@@ -1,0 +1,117 @@
+"""What the results page on ordinary nets runs: which methods on which problem, at which settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks.net_problems import ARCHITECTURES, IAU_DATA
+
+__all__ = ["CURVE_SHARES", "GROUPS", "IAU_METHODS", "PARTS", "Cell", "cells_of", "curve_cells"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method on one problem.
+
+    Attributes:
+        label: Row of the table.
+        method: Name of the method.
+        settings: Its settings, over its defaults.
+        labelled: Share of the retain rows that the method is given at all, with their labels.
+    """
+
+    label: str
+    method: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    labelled: float = 1.0
+
+    @property
+    def name(self) -> str:
+        """File name; equal cells share it."""
+        return self.label.replace(" ", "_").replace("/", "-").replace("%", "pc")
+
+
+FASTER = {"epochs": 10, "lr_ue": 2e-4, "lr_ra": 4e-4}
+"""LAF at four times its rates: its published rates were set for thousands of steps, these runs take hundreds."""
+
+_CLASSIFIERS = (
+    Cell("fine_tune", "fine_tune"),
+    Cell("neg_grad", "neg_grad"),
+    Cell("neg_grad_plus", "neg_grad_plus"),
+    Cell("random_label", "random_label", {"learning_rate": 1e-3}),
+    Cell("bad_teacher", "bad_teacher"),
+    Cell("scrub", "scrub"),
+    Cell("salun", "salun", {"within": {"name": "random_label", "learning_rate": 1e-3}}),
+    Cell("fisher", "fisher"),
+    Cell("influence (woodfisher)", "influence"),
+    Cell("influence (cg)", "influence", {"solver": "cg"}),
+    Cell("influence (lissa)", "influence", {"solver": "lissa"}),
+    Cell("l1_sparse", "l1_sparse"),
+    Cell("boundary_shrink", "boundary_shrink", {"learning_rate": 1e-4}),
+    Cell("boundary_expand", "boundary_expand", {"learning_rate": 1e-4}),
+    Cell("ssd", "ssd"),
+    Cell("iau", "iau"),
+    Cell("iau (step 1e-3, as published)", "iau", {"learning_rate": 1e-3}),
+    Cell("laf", "laf", FASTER),
+    Cell("laf (published rates)", "laf"),
+    Cell("laf (linear decoder, VAE on retain)", "laf", {**FASTER, "decoder_out": "linear", "vae_data": "retain"}),
+    Cell("laf_r", "laf_r", FASTER),
+)
+_UNSIR = (Cell("unsir", "unsir"),)
+_SEED_CLASSIFIERS = tuple(cell for cell in _CLASSIFIERS if cell.label in ("fine_tune", "neg_grad", "iau", "laf", "laf_r"))
+_REGRESSORS = (
+    Cell("fine_tune", "fine_tune"),
+    Cell("neg_grad", "neg_grad"),
+    Cell("gaussian_amnesiac", "gaussian_amnesiac"),
+    Cell("blindspot", "blindspot"),
+    Cell("blindspot (beta 0)", "blindspot", {"beta": 0.0}),
+    Cell("blindspot (2 epochs of B)", "blindspot", {"blindspot_epochs": 2}),
+    Cell("iau", "iau"),
+)
+IAU_METHODS = (
+    Cell("iau", "iau"),
+    Cell("woodfisher", "influence"),
+    Cell("lissa", "influence", {"solver": "lissa"}),
+    Cell("scrub", "scrub"),
+    Cell("fine_tune", "fine_tune"),
+)
+CURVE_SHARES = (0.0, 0.01, 0.05, 0.1, 0.5, 1.0)
+CURVE_PROBLEM = "fashion_class"
+
+
+def curve_cells() -> list[Cell]:
+    """Return LAF, repaired with labels of a share of the retain rows, beside methods that get these labelled rows alone."""
+    found = []
+    for share in CURVE_SHARES:
+        percent = f"{100 * share:g}%"
+        laf = Cell(f"curve laf {percent}", "laf", FASTER)
+        found.append(laf if share == 0 else Cell(f"curve laf {percent}", "laf_r", {**FASTER, "labelled_share": share}))
+        if share:
+            found += [Cell(f"curve {name} {percent}", name, labelled=share) for name in ("fine_tune", "neg_grad_plus", "scrub")]
+    return found
+
+
+PARTS: Mapping[str, tuple[str, ...]] = {
+    "fashion": ("fashion_class", "fashion_random", "fashion_noise"),
+    "others": ("mnist", "abalone", "bike", "rotated", "exchange", "stsb"),
+    "curve": (CURVE_PROBLEM,),
+    "iau": tuple(f"iau/{data}/{net}{gr}" for data in IAU_DATA for net in ARCHITECTURES for gr in ("", "/gr")),
+}
+"""Part of the page -> its problems."""
+
+GROUPS: Mapping[str, tuple[Cell, ...]] = {
+    "fashion_class": (*_CLASSIFIERS, *_UNSIR),
+    "fashion_random": _CLASSIFIERS,
+    "fashion_noise": _CLASSIFIERS,
+    "mnist": _SEED_CLASSIFIERS,
+    **dict.fromkeys(("abalone", "bike", "rotated", "exchange", "stsb"), _REGRESSORS),
+}
+
+
+def cells_of(part: str, problem: str) -> tuple[Cell, ...]:
+    """Return the cells of a part on one of its problems."""
+    if part == "curve":
+        return tuple(curve_cells())
+    return IAU_METHODS if part == "iau" else GROUPS[problem]

@@ -1,0 +1,310 @@
+"""The results page on ordinary nets: tables and pictures from what ``benchmarks.nets`` saved."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import TYPE_CHECKING, Any
+
+from scipy import stats
+
+from benchmarks.net_cells import CURVE_SHARES, IAU_METHODS, PARTS, Cell, cells_of
+from benchmarks.net_problems import ARCHITECTURES, IAU_DATA
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["seed_interval", "write_page"]
+
+Records = Sequence[Mapping[str, Any]]
+Figure = tuple[str, str, bool]
+"""Column title, metric, whether it is shown in per cent."""
+
+CLASS_COLUMNS: tuple[Figure, ...] = (
+    ("forget", "forget_accuracy", True),
+    ("retain", "retain_accuracy", True),
+    ("test, kept", "test_retain_accuracy", True),
+    ("test, gone", "test_forget_accuracy", True),
+    ("test", "test_accuracy", True),
+    ("matched attack", "mia_matched", True),
+    ("its AUC", "mia_matched_auc", False),
+    ("called unseen", "mia_efficacy_confidence", True),
+)
+VALUE_COLUMNS: tuple[Figure, ...] = (
+    ("forget MAE", "forget_mae", False),
+    ("test MAE, kept", "test_retain_mae", False),
+    ("test MAE, gone", "test_forget_mae", False),
+    ("W1 on forget", "forget_wasserstein", False),
+    ("row by row", "forget_paired_difference", False),
+    ("matched attack", "mia_matched", True),
+    ("called seen", "mia_member_error", True),
+)
+QUANTILE_COLUMNS: tuple[Figure, ...] = (
+    ("forget quantile loss", "forget_pinball", False),
+    ("test quantile loss", "test_pinball", False),
+    ("calibration error, test", "test_calibration_error", False),
+    *VALUE_COLUMNS[3:],
+)
+HEAD = """# Methods for ordinary nets on real data
+
+Made by `python -m benchmarks.nets --data DIR` ({seeds} seeds: {listed}), one thread per process; run it again and it goes on where
+it ended. A seed decides initial weights and order of the original, of two retrained models and of the method; the data and what
+must go never change. Figures are means over seeds. `[low, high]` is the 95 % t-interval over seeds, cut at what is possible; with
+three seeds it is wide, and that is what three seeds are worth. The **noise floor** is the second retrained model held against the
+first: a difference smaller than it says nothing. Time is that of the method alone over that of one retraining, in the same process.
+
+- *gap*: mean difference to the retrained model in points, of accuracy (or of error, in hundredths of the targets' standard
+  deviation) on every set and of the matched attack.
+- *matched attack*: accuracy of an attack that tells losses of forget rows from those of unseen rows of the same kind; 50 % is
+  chance.
+- *called unseen* (SalUn's figure) and *called seen*: shares of the forget rows, by an attack fitted on retain against test rows.
+
+No column has a best value of its own: the aim is the row of the retrained model. The settings stand in `benchmarks/net_cells.py`.
+"""
+
+
+def write_page(parts: Sequence[str], seeds: Sequence[int], work: Path, out: Path) -> None:
+    """Write the page and its pictures, from all cells that are there."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    pages: dict[str, Callable[[Sequence[int], Path, Path], list[str]]] = {
+        "fashion": _tables_of("fashion"),
+        "others": _tables_of("others"),
+        "curve": _curve,
+        "iau": _iau,
+    }
+    lines = [HEAD.format(seeds=len(seeds), listed=", ".join(map(str, seeds)))]
+    for part in parts:
+        lines += pages[part](seeds, work, out)
+    out.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+
+
+def read_cells(problem: str, name: str, seeds: Sequence[int], work: Path) -> list[dict[str, Any]]:
+    """Return what was saved of a cell (or of "base"), one per seed that is done."""
+    paths = [work / problem.replace("/", "-") / f"seed{seed}" / f"{name}.json" for seed in seeds]
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.is_file()]
+
+
+def seed_interval(values: Sequence[float], *, least: float = -math.inf, most: float = math.inf) -> tuple[float, float] | None:
+    """Return the 95 % t-interval of a mean over seeds within [least, most]; None below two seeds.
+
+    >>> [round(end, 3) for end in seed_interval([1.0, 2.0, 3.0])]
+    [-0.484, 4.484]
+    """
+    if len(values) < 2:
+        return None
+    reach = float(stats.t.ppf(0.975, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
+    return max(least, mean(values) - reach), min(most, mean(values) + reach)
+
+
+def figure(results: Sequence[Mapping[str, Any]], metric: str, *, per_cent: bool, interval: bool = False) -> str:
+    """Return the mean of a metric over seeds, as it is shown."""
+    values = [r["metrics"][metric]["value"] for r in results if metric in r["metrics"]]
+    if not values or any(value is None for value in values):
+        return "-"
+    shown = [100 * value if per_cent else value for value in values]
+    text = f"{mean(shown):.1f}" if per_cent or metric == "average_gap" else f"{mean(shown):.3g}"
+    ends = seed_interval(shown, least=0.0, most=100.0 if per_cent else math.inf) if interval else None
+    return text if ends is None else f"{text} [{ends[0]:.1f}, {ends[1]:.1f}]"
+
+
+def _tables_of(part: str) -> Callable[[Sequence[int], Path, Path], list[str]]:
+    def tables(seeds: Sequence[int], work: Path, out: Path) -> list[str]:
+        lines: list[str] = []
+        for problem in PARTS[part]:
+            lines += [f"## {problem}", "", _about(problem), "", *_table(problem, cells_of(part, problem), seeds, work), ""]
+        return lines
+
+    return tables
+
+
+def _about(problem: str) -> str:
+    import inspect
+
+    from benchmarks.net_problems import PROBLEMS
+
+    return inspect.getdoc(PROBLEMS[problem]) or ""
+
+
+def _table(problem: str, cells: Sequence[Cell], seeds: Sequence[int], work: Path) -> list[str]:
+    base = read_cells(problem, "base", seeds, work)
+    if not base:
+        return ["Not run."]
+    first = base[0]["results"]["original"]["metrics"]
+    columns = CLASS_COLUMNS if "forget_accuracy" in first else QUANTILE_COLUMNS if "forget_pinball" in first else VALUE_COLUMNS
+    columns = tuple(column for column in columns if column[1] in first)
+    head = ["model", *(title for title, _, _ in columns), "gap", "time / retraining", "seeds"]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    names = {"original": "original", "retrained": "retrained", "retrained_2": "**noise floor** (retrained again)"}
+    for role, label in names.items():
+        results = [record["results"][role] for record in base]
+        ratio = "-" if role == "original" else "1"
+        lines.append(_line(label, results, columns, ratio, len(results)))
+    for cell in cells:
+        found = read_cells(problem, cell.name, seeds, work)
+        whole = [record for record in found if "failed" not in record]
+        if not found:
+            lines.append(f"| {cell.label} | " + "not run | " + "| " * (len(head) - 2))
+        elif len(whole) < len(found):
+            lines.append(
+                f"| {cell.label} | loss not finite in {len(found) - len(whole)} of {len(found)} | " + "| " * (len(head) - 2)
+            )
+        else:
+            ratio = f"{mean(record['seconds'] / record['seconds_retraining'] for record in whole):.2g}"
+            lines.append(_line(cell.label, [record["results"] for record in whole], columns, ratio, len(whole)))
+    return lines
+
+
+def _line(label: str, results: Records, columns: Sequence[Figure], ratio: str, seeds: int) -> str:
+    cells = [figure(results, metric, per_cent=per_cent) for _, metric, per_cent in columns]
+    gap = figure(results, "average_gap", per_cent=False, interval=True)
+    return "| " + " | ".join([label, *cells, gap, ratio, str(seeds)]) + " |"
+
+
+def _curve(seeds: Sequence[int], work: Path, out: Path) -> list[str]:
+    """How many labels are worth what: gap and kept test accuracy over the share of labelled retain rows."""
+    problem = PARTS["curve"][0]
+    methods = ("laf", "fine_tune", "neg_grad_plus", "scrub")
+    measures = (
+        ("average_gap", "gap to the retrained model (points)", False),
+        ("test_retain_accuracy", "test accuracy, kept classes (%)", True),
+    )
+    series: dict[str, dict[str, list[tuple[float, list[float]]]]] = {metric: {} for metric, _, _ in measures}
+    for metric, _, per_cent in measures:
+        for method in methods:
+            points = []
+            for share in CURVE_SHARES:
+                cells = read_cells(problem, Cell(f"curve {method} {100 * share:g}%", method).name, seeds, work)
+                values = [
+                    c["results"]["metrics"][metric]["value"] for c in cells if "results" in c and metric in c["results"]["metrics"]
+                ]
+                if values:
+                    points.append((share, [100 * value if per_cent else value for value in values]))
+            series[metric][method] = points
+    picture = out.with_name(f"{out.stem}-labels.svg")
+    _draw_curve(series, measures, picture)
+    lines = [
+        "## Labels",
+        "",
+        f"`{problem}`. LAF reads no label; LAF+R repairs its head with the labels of a share of the retain rows, whose inputs it "
+        "has all. The supervised baselines are given the labelled share alone.",
+        "",
+        f"![Gap and accuracy over the share of labelled rows]({picture.name})",
+        "",
+    ]
+    for metric, title, _ in measures:
+        lines += [
+            f"{title[:1].upper()}{title[1:]}:",
+            "",
+            "| labelled | " + " | ".join(methods) + " |",
+            "|---" * (len(methods) + 1) + "|",
+        ]
+        for share in CURVE_SHARES:
+            found = {method: dict(points).get(share) for method, points in series[metric].items()}
+            cells = [f"{mean(values):.1f}" if values else "-" for values in found.values()]
+            lines.append(f"| {100 * share:g} % | " + " | ".join(cells) + " |")
+        lines.append("")
+    return lines
+
+
+def _draw_curve(series: Mapping[str, Any], measures: Sequence[tuple[str, str, bool]], path: Path) -> None:
+    from matplotlib.figure import Figure as Canvas
+
+    canvas = Canvas(figsize=(9.2, 3.6), layout="constrained")
+    places = {share: index for index, share in enumerate(CURVE_SHARES)}
+    for axes, (metric, title, _) in zip(canvas.subplots(1, len(measures)), measures, strict=True):
+        for (method, points), marker in zip(series[metric].items(), "oDs^", strict=True):
+            if points:
+                x = [places[share] for share, _ in points]
+                axes.plot(x, [mean(values) for _, values in points], marker=marker, label=method)
+                axes.vlines(
+                    x, [min(values) for _, values in points], [max(values) for _, values in points], color="grey", linewidth=0.8
+                )
+        axes.set(xlabel="retain rows with labels (%)", ylabel=title)
+        axes.set_xticks(range(len(CURVE_SHARES)), [f"{100 * share:g}" for share in CURVE_SHARES])
+    axes.legend()
+    _save(canvas, path)
+
+
+def _iau(seeds: Sequence[int], work: Path, out: Path) -> list[str]:
+    """IAU with and without the GR loss against influence and two baselines: removal, time and utility."""
+    picture = out.with_name(f"{out.stem}-iau.svg")
+    table = [
+        "| data | net | GR | model | forget | test | matched attack | its AUC | gap | time / retraining |",
+        "|---" * 10 + "|",
+    ]
+    points: list[tuple[str, bool, float, float, float]] = []
+    for data in IAU_DATA:
+        for net in ARCHITECTURES:
+            for penalty in ("", "/gr"):
+                rows, found = _iau_rows(f"iau/{data}/{net}{penalty}", seeds, work)
+                points += [(label, bool(penalty), *values) for label, *values in found]
+                table += [f"| {data} | {net} | {'yes' if penalty else 'no'} | {row} |" for row in rows]
+    _draw_iau(points, picture)
+    text = (
+        "Three data sets, three architectures, 5 % random rows. GR is the gradient penalty of IAU's training (alpha 0.005); "
+        "originals and retrained models of a line share their recipe. Removal is the gap to the retrained model, utility the "
+        "accuracy on test rows less the retrained model's. Each point is a data set and architecture, averaged over seeds."
+    )
+    return ["## IAU", "", text, "", f"![Removal, time and utility of IAU and others]({picture.name})", "", *table, ""]
+
+
+def _iau_rows(problem: str, seeds: Sequence[int], work: Path) -> tuple[list[str], list[tuple[str, float, float, float]]]:
+    base = read_cells(problem, "base", seeds, work)
+    columns = (
+        ("", "forget_accuracy", True),
+        ("", "test_accuracy", True),
+        ("", "mia_matched", True),
+        ("", "mia_matched_auc", False),
+    )
+    rows, points = [], []
+    for role, label in (("original", "original"), ("retrained", "retrained"), ("retrained_2", "noise floor")):
+        results = [record["results"][role] for record in base]
+        if results:
+            rows.append(_line(label, results, columns, "-", 0)[2:].rsplit(" | ", 1)[0])
+    reference = [record["results"]["retrained"]["metrics"]["test_accuracy"]["value"] for record in base]
+    for cell in IAU_METHODS:
+        whole = [record for record in read_cells(problem, cell.name, seeds, work) if "results" in record]
+        if not whole:
+            continue
+        ratio = mean(record["seconds"] / record["seconds_retraining"] for record in whole)
+        results = [record["results"] for record in whole]
+        rows.append(_line(cell.label, results, columns, f"{ratio:.2g}", 0)[2:].rsplit(" | ", 1)[0])
+        gap = mean(r["metrics"]["average_gap"]["value"] for r in results)
+        utility = 100 * (mean(r["metrics"]["test_accuracy"]["value"] for r in results) - mean(reference))
+        points.append((cell.label, gap, ratio, utility))
+    return rows, points
+
+
+def _draw_iau(points: Sequence[tuple[str, bool, float, float, float]], path: Path) -> None:
+    from matplotlib.figure import Figure as Canvas
+
+    canvas = Canvas(figsize=(9.2, 4.0), layout="constrained")
+    left, right = canvas.subplots(1, 2, sharey=True)
+    for (label, marker), colour in zip(
+        zip((cell.label for cell in IAU_METHODS), "oDs^v", strict=True), ("C0", "C1", "C2", "C3", "C4"), strict=True
+    ):
+        for penalty in (False, True):
+            own = [point[2:] for point in points if point[:2] == (label, penalty)]
+            fill = {"facecolors": "none", "edgecolors": colour} if penalty else {"color": colour}
+            name = f"{label}, GR" if penalty else label
+            _scatter(left, [ratio for _, ratio, _ in own], [gap for gap, _, _ in own], marker, name, fill)
+            _scatter(right, [utility for _, _, utility in own], [gap for gap, _, _ in own], marker, name, fill)
+    left.set(xscale="log", xlabel="time over retraining", ylabel="gap to the retrained model (points)")
+    right.set(xlabel="test accuracy less the retrained model's (points)")
+    right.legend(fontsize=7, ncols=2)
+    _save(canvas, path)
+
+
+def _scatter(axes: Axes, x: Sequence[float], y: Sequence[float], marker: str, label: str, fill: Mapping[str, Any]) -> None:
+    axes.scatter(x, y, marker=marker, label=label, alpha=0.85, **fill)
+
+
+def _save(canvas: Any, path: Path) -> None:
+    """Write an SVG that is the same bytes for the same figures."""
+    import matplotlib
+
+    with matplotlib.rc_context({"svg.hashsalt": path.stem}):
+        canvas.savefig(path, metadata={"Date": None})

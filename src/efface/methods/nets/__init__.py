@@ -1,0 +1,1 @@
+"""Methods for any ``torch.nn.Module``, one file each."""

@@ -1,0 +1,105 @@
+"""Ordinary nets on disk: a directory with ``model.safetensors`` and ``efface.json``, or a checkpoint of another tool."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, load_model, save_model
+from torch import Tensor, nn
+
+from efface.errors import InputError
+from efface.models.checks import METADATA_FILE, first_line
+from efface.models.loading import atomic_directory
+
+__all__ = ["WEIGHTS_FILE", "load_net", "require_net_files", "save_net"]
+
+WEIGHTS_FILE = "model.safetensors"
+_PICKLED = (".pt", ".pth", ".ckpt", ".bin")
+_PREFIXES = ("module.", "model.", "net.", "_orig_mod.")
+
+
+def save_net(net: nn.Module, directory: str | Path, metadata: Mapping[str, Any]) -> Path:
+    """Write a net's weights and buffers, and what is known of them, in one move; return the directory."""
+    target = Path(directory)
+    with atomic_directory(target) as temporary:
+        save_model(net, str(temporary / WEIGHTS_FILE))
+        (temporary / METADATA_FILE).write_text(json.dumps(dict(metadata), indent=1, default=str) + "\n", encoding="utf-8")
+    return target
+
+
+def require_net_files(place: str | Path) -> Path:
+    """Return the file of weights behind a place, without reading it.
+
+    Raises:
+        InputError: When there is none.
+    """
+    path = Path(place).expanduser()
+    file = path / WEIGHTS_FILE if path.is_dir() else path
+    if not file.is_file():
+        raise InputError(
+            f"There are no weights at {place}. A checkpoint of a net is a .safetensors or .pt file with its state, or a directory "
+            f"with {WEIGHTS_FILE}. Check the path."
+        )
+    if file.suffix not in (".safetensors", *_PICKLED):
+        raise InputError(
+            f"{file.name} is no checkpoint that can be read. Weights lie in {', '.join(('.safetensors', *_PICKLED))} files. Save "
+            "the net's state_dict() as one of these."
+        )
+    return file
+
+
+def load_net(net: nn.Module, place: str | Path) -> nn.Module:
+    """Load weights and buffers into ``net`` and return it.
+
+    Args:
+        net: A net of the architecture that was saved.
+        place: A directory of :func:`save_net`, or a file of a state dictionary, alone or under ``state_dict``, with or without the
+            prefix that a wrapper puts before its names. Pickled files are read as weights only.
+
+    Raises:
+        InputError: When the file is missing or broken, or its weights do not fit the net.
+    """
+    file = require_net_files(place)
+    try:
+        if Path(place).expanduser().is_dir():
+            load_model(net, str(file))
+        else:
+            net.load_state_dict(_without_prefix(_state(file), set(net.state_dict())))
+    except (RuntimeError, SafetensorError) as error:
+        raise InputError(
+            f"The weights in {file.name} do not fit the net that the problem makes: {first_line(error)}. A checkpoint holds the "
+            "weights of exactly this architecture. Name the right file, or mend make_model."
+        ) from None
+    return net
+
+
+def _state(file: Path) -> dict[str, Tensor]:
+    if file.suffix == ".safetensors":
+        return dict(load_file(file))
+    try:
+        found = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise InputError(
+            f"{file.name} cannot be read as weights: {first_line(error)}. A pickled checkpoint may hold tensors and plain values "
+            "only. Save net.state_dict() instead of the net."
+        ) from None
+    state = found.get("state_dict", found) if isinstance(found, Mapping) else found
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise InputError(
+            f"{file.name} holds no state dictionary. A checkpoint maps names to tensors, alone or under 'state_dict'. Save "
+            "net.state_dict()."
+        )
+    return dict(state)
+
+
+def _without_prefix(state: dict[str, Tensor], expected: set[str]) -> dict[str, Tensor]:
+    """Take off a wrapper's prefix where the names fit without it and not with it."""
+    for prefix in _PREFIXES:
+        if set(state) != expected and state and all(name.startswith(prefix) for name in state):
+            return _without_prefix({name.removeprefix(prefix): value for name, value in state.items()}, expected)
+    return state

@@ -1,0 +1,156 @@
+"""The suite on models whose figures are known."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from efface.data.net_sets import ArrayRows, as_rows
+from efface.data.problem import Problem
+from efface.errors import InputError
+from efface.evals.nets import NetSets, evaluate_nets, measure_net, untrained_of
+from efface.models.predictor import NetPredictor
+
+
+@pytest.fixture(scope="module")
+def results(problem, make_table):
+    models = {
+        "original": make_table(),
+        "unlearned": make_table(scale=3.0, forgotten=0),
+        "retrained": make_table(forgotten=0),
+        "retrained_2": make_table(scale=3.9, forgotten=0),
+    }
+    predictors = {role: NetPredictor(net) for role, net in models.items()}
+    return evaluate_nets(predictors, problem, untrained=untrained_of(problem, 0))
+
+
+def test_roles_and_figures(results):
+    assert list(results) == ["original", "unlearned", "retrained", "retrained_2"]
+    assert results["original"].value("forget_accuracy") == pytest.approx(1.0, abs=0.05)
+    for role in ("unlearned", "retrained"):
+        assert results[role].value("forget_accuracy") == 0.0
+        assert results[role].value("test_forget_accuracy") == 0.0
+        assert results[role].value("test_retain_accuracy") == results["original"].value("test_retain_accuracy")
+    assert results["original"].value("average_gap") > 40 > 10 > results["unlearned"].value("average_gap")
+
+
+def test_every_figure_has_its_noise_floor(results):
+    unlearned = results["unlearned"]
+    lacking = [
+        name for name, metric in unlearned.metrics.items() if metric.value is not None and "noise_floor" not in metric.details
+    ]
+    assert lacking == []
+    expected = abs(results["retrained_2"].value("forget_loss") - results["retrained"].value("forget_loss"))
+    assert unlearned["forget_loss"].details["noise_floor"] == pytest.approx(expected)
+    assert unlearned["average_gap"].details["noise_floor"] == pytest.approx(results["retrained_2"].value("average_gap"))
+
+
+def test_retrained_against_itself_is_not_a_figure(results):
+    assert results["retrained"].value("average_gap") is None
+    assert "reference itself" in results["retrained"]["average_gap"].reason
+
+
+def test_a_copy_of_the_retrained_model_has_no_gap(problem, make_table):
+    gone = make_table(forgotten=0)
+    found = evaluate_nets(
+        {"unlearned": NetPredictor(gone), "retrained": NetPredictor(make_table(forgotten=0))}, problem, attacks="light"
+    )["unlearned"]
+    assert found.value("average_gap") == 0.0
+    assert found.value("forget_activation_distance") == 0.0
+    assert found.value("forget_agreement") == 1.0
+    assert found.value("forget_ks") == 0.0
+
+
+def test_nothing_done_fails_and_broken_weights_fail(problem, make_table):
+    """The original must not pass for forgotten, nor a net that learnt nothing for useful."""
+    broken = make_table(scale=0.0)
+    models = {"original": make_table(), "unlearned": broken, "retrained": make_table(forgotten=0)}
+    found = evaluate_nets({role: NetPredictor(net) for role, net in models.items()}, problem, attacks="none")
+    assert found["original"].value("forget_accuracy") > 0.9 > found["retrained"].value("forget_accuracy")
+    assert found["unlearned"].value("test_retain_accuracy") < 0.6 * found["retrained"].value("test_retain_accuracy")
+
+
+def test_batch_size_changes_nothing(problem, make_table):
+    sets = NetSets.of(problem)
+    one, other = (measure_net(NetPredictor(make_table()), sets, batch_size=size) for size in (7, 500))
+    for name in sets.rows:
+        np.testing.assert_allclose(one.outputs[name], other.outputs[name], rtol=1e-6)
+
+
+def test_cache_spares_the_second_pass(problem, make_table):
+    class Counting(NetPredictor):
+        calls = 0
+
+        def predict(self, x):
+            Counting.calls += 1
+            return super().predict(x)
+
+    net, cache = Counting(make_table()), {}
+    first = evaluate_nets({"retrained": net}, problem, attacks="none", cache=cache)
+    calls = Counting.calls
+    assert (
+        evaluate_nets({"retrained": net}, problem, attacks="none", cache=cache)["retrained"].metrics == first["retrained"].metrics
+    )
+    assert Counting.calls == calls
+
+
+def test_classes_are_split_without_being_told(problem, make_table):
+    rows = np.flatnonzero(np.asarray(problem.train.y) == 0)
+    sets = NetSets.of(dataclasses.replace(problem, forget=rows))
+    assert len(sets.labels_in("test_forget")) == 30
+    partly = NetSets.of(dataclasses.replace(problem, forget=rows[:10]))
+    assert "test_forget" not in partly.parts
+
+
+def test_tables_count_every_row(results):
+    table = np.array(results["unlearned"].tables["confusion_test"])
+    assert table.sum() == 90
+    assert table[0, 0] == 0
+    assert results["unlearned"].table_labels == ("red", "green", "blue")
+
+
+def test_rows_without_labels_are_named(problem, make_table):
+    unlabelled = dataclasses.replace(problem, test=ArrayRows(problem.test.x), forget=problem.forget_rows())
+    found = evaluate_nets({"original": NetPredictor(make_table())}, unlabelled)["original"]
+    assert found["test_accuracy"].reason == "the test rows have no labels"
+    assert "no labels of the test rows" in found["mia_matched"].reason
+    assert found.value("forget_accuracy") is not None
+
+
+def test_regression_and_quantiles():
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(120, 1)).astype(np.float32)
+    rows = as_rows((x, x[:, 0]))
+
+    class Fixed(nn.Module):
+        def __init__(self, spread):
+            super().__init__()
+            self.spread = nn.Parameter(torch.tensor(spread))
+
+        def forward(self, x):
+            return x + torch.stack([-self.spread, 0 * self.spread, self.spread])
+
+    problem = Problem("forecasting", lambda seed: Fixed(1.0), rows, rows, forget=lambda x, y: float(y) > 0.5)
+    found = evaluate_nets({"original": NetPredictor(Fixed(1.0)), "retrained": NetPredictor(Fixed(2.0))}, problem)
+    assert found["original"].value("test_mae") == pytest.approx(0.0, abs=1e-6)
+    assert found["original"].value("test_pinball") == pytest.approx(0.2, abs=1e-6)  # 0.1 * 1 at both outer quantiles
+    assert found["original"].value("test_calibration_error") == pytest.approx((0.1 + 0.5 + 0.1) / 3, abs=1e-6)
+    assert found["original"].value("forget_wasserstein") == pytest.approx(0.0, abs=1e-6)
+    assert len(found["original"]["forget_prediction"].per_item) == len(problem.forget_rows())
+
+
+def test_outputs_must_fit_the_task(problem):
+    with pytest.raises(InputError, match="one row of logits per item"):
+        evaluate_nets({"original": NetPredictor(nn.Sequential(nn.Linear(3, 1), nn.Flatten(0)))}, problem)
+    with pytest.raises(InputError, match="no model to measure"):
+        evaluate_nets({}, problem)
+
+
+def test_table_prints(results):
+    text = str(results["unlearned"])
+    assert "forget_accuracy" in text
+    assert "suite nets" in text
