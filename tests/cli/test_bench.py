@@ -25,6 +25,7 @@ def suite(folder: Path, model: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_bench_to_leaderboard_and_comparison(efface, suite: Path, folder: Path) -> None:
     planned = efface("bench", suite, "--dry-run")
     assert planned.code == 0, planned.err
@@ -64,7 +65,7 @@ def test_a_failed_run_gives_exit_code_1(efface, suite: Path) -> None:
     ("arguments", "message"),
     [
         (("bench", "there-is-none.yaml"), "There is no request there-is-none.yaml"),
-        (("bench", "suite.yaml", "--set", "methds=[npo]"), "did you mean 'methods'"),
+        (("bench", "suite.yaml", "--set", "metod=[npo]"), "did you mean 'methods'"),
         (("bench", "suite.yaml", "--set", "methods=[npoo]"), "Did you mean 'npo'"),
         (("compare", "out", "elsewhere"), "not a finished run"),
         (("compare", "out", "--output", "page.txt"), "does not end in .html"),

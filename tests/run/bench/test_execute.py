@@ -178,6 +178,20 @@ def test_refuses_to_compare_what_was_measured_differently(finished, grown: Path)
         compare_runs([other, first])
 
 
+@pytest.mark.slow
+def test_ray_does_the_same_work(tree, finished, tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="the extra ray is not installed")
+    spec = BenchSpec.from_tree(tree(seeds=[0], methods=["npo"], references=["retrained"], executor="ray"))
+    found = run_bench(spec, jobs=1)
+    assert found.executed == 2
+    assert not found.failed
+    ours, theirs = (
+        next((folder / "runs").glob("npo-seed-0-*")) / "metrics.json" for folder in (tmp_path / "bench", finished.result.folder)
+    )
+    figures = [json.loads(path.read_text())["unlearned"]["metrics"]["forget_probability"]["per_item"] for path in (ours, theirs)]
+    assert figures[0] == pytest.approx(figures[1], rel=1e-4)
+
+
 def start(suite: Path) -> subprocess.Popen[bytes]:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     command = [sys.executable, "-m", "efface", "bench", str(suite), "--jobs", "1"]

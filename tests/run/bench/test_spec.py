@@ -68,7 +68,7 @@ def test_grid_and_settings_become_requests() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"methdos": ["npo"]}, "did you mean 'methods'"),
+        ({"metod": ["npo"]}, "did you mean 'methods'"),
         ({"unlearning": {"epcohs": 1}}, "did you mean 'epochs'"),
         ({"model": [{"model": "embedded", "retraind": "x"}]}, "did you mean 'retrained'"),
         ({"methods": []}, "at least 1 item"),
