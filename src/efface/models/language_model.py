@@ -43,6 +43,7 @@ class PassStats:
         tokens: Real tokens put through it.
         padded_tokens: The same with padding.
         generated_tokens: Tokens written.
+        scored_batches: Batches of sequences or continuations that were scored.
         seconds: Wall time inside ``score`` and ``generate``.
     """
 
@@ -50,6 +51,7 @@ class PassStats:
     tokens: int = 0
     padded_tokens: int = 0
     generated_tokens: int = 0
+    scored_batches: int = 0
     seconds: float = 0.0
 
     @property
@@ -257,6 +259,7 @@ class LocalModel:
 
     def _rows(self, sequences: list[Encoded], logits: Tensor, answers: Tensor) -> list[TokenRow]:
         """Turn logits (N, V) and the answer tokens (N,) they predict into a row per sequence."""
+        self.stats.scored_batches += 1
         figures = token_figures(logits, answers)
         lengths = [item.answer_length for item in sequences]
         targets = np.split(answers.cpu().numpy(), np.cumsum(lengths)[:-1])
