@@ -9,6 +9,9 @@ Baselines: ``benchmarks/plain_evaluation.py``, which does not import efface. *Al
 under its own name, as OpenUnlearning does, but each such parent has a pass of its own. Batches hold as many rows as ours do on
 average.
 
+Ours also runs a question once for the answers that are scored after it, and sends all questions of a chunk through the tokenizer
+together; the baselines read every sequence whole.
+
 The bound is the ratio of sequences put through the model (and of texts written): what sharing passes can give by itself.
 
 Two sets of rows: those of the embedded world, whose answers are a dozen tokens long, measured on a trained model that ends its
@@ -261,7 +264,7 @@ def compare_evaluation(sides: Sides, *, rounds: int) -> EvaluationComparison:
     stats = model.scoring_stats
     scored = sum(1 for _ in {item.hash for item in Tofu().plan(sides.data).score_items()})
     plain = sides.plain(
-        rows_scoring=max(1, round(scored / stats.forward_passes)), rows_generating=max(1, 2 * model.token_budget // 256)
+        rows_scoring=max(1, round(scored / stats.scored_batches)), rows_generating=max(1, 2 * model.token_budget // 256)
     )
     found: dict[str, list[_Round]] = {"ours": [], "alone": [], "shared parents": []}
     for _ in range(rounds):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -104,3 +105,8 @@ class TokenRow:
     def n(self) -> int:
         """Number of scored tokens."""
         return int(self.logp.shape[0])
+
+    @cached_property
+    def mean_nll(self) -> float:
+        """Mean negative log-probability per token, which many metrics of one row start from; NaN without a token."""
+        return float(-np.mean(self.logp, dtype=np.float64)) if self.n else math.nan

@@ -43,6 +43,7 @@ class PassStats:
         tokens: Real tokens put through it.
         padded_tokens: The same with padding.
         generated_tokens: Tokens written.
+        scored_batches: Batches of sequences or continuations that were scored.
         seconds: Wall time inside ``score`` and ``generate``.
     """
 
@@ -50,6 +51,7 @@ class PassStats:
     tokens: int = 0
     padded_tokens: int = 0
     generated_tokens: int = 0
+    scored_batches: int = 0
     seconds: float = 0.0
 
     @property
@@ -278,6 +280,7 @@ class LocalModel:
 
     def _placed(self, runs: list[SharedRun], logits: Tensor, targets: Tensor) -> list[tuple[int, TokenRow]]:
         """Return the rows that logits (N, V) of the runs' answer tokens (N,) give, each with its place."""
+        self.stats.scored_batches += 1
         places = [place for run in runs for place in run.positions]
         return list(zip(places, token_rows(logits, targets, runs, self.tokenizer), strict=True))
 

@@ -45,7 +45,7 @@ def answer_nll(row: TokenRow, *, variant: Variant = "strict") -> float | None:
     """
     if row.n == 0:
         return math.nan if variant == "openunlearning" else None
-    return float(-np.mean(row.logp, dtype=np.float64))
+    return row.mean_nll
 
 
 def probability(loss: float | None) -> float | None:
