@@ -259,7 +259,7 @@ _NOT_COMPARED = (
         "not readable in the paper or a reprint",
     ),
     (
-        "tables of FLAT, GRUN, ECO, LAF, S3T and others",
+        "tables of FLAT, GRUN, ECO, S3T and others",
         "not readable; see the paper index for what is implemented, and the results pages for what we "
         "measured on models of our own",
     ),

@@ -73,7 +73,7 @@ def template_of_checkpoint(place: str | Path) -> Template | None:
         if file.is_file():
             return template_of_configuration(_template_args(file), source=str(file))
     name = str(place) if not folder.is_dir() else "/".join(home.resolve().name for home in reversed(homes))
-    has_logs = any(has_files(home / inner, (log,)) for home in homes for inner in (".", "evals") for log in _LOGS)
+    has_logs = any(has_files(str(home / inner), _LOGS) for home in homes for inner in (".", "evals"))
     if not _THEIRS.search(name) and not has_logs:
         return None
     for said in (name, _initialised_from(folder)):
