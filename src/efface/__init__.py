@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from efface.data.problem import NetTraining, Problem
     from efface.request import ForgetRequest
     from efface.results import Metric, Results, Unlearned
     from efface.run import RunResult, evaluate, load, unlearn
@@ -19,6 +20,8 @@ __version__ = "0.1.0"
 _LAZY = {
     "ForgetRequest": "efface.request",
     "Metric": "efface.results",
+    "NetTraining": "efface.data.problem",
+    "Problem": "efface.data.problem",
     "Results": "efface.results",
     "RunResult": "efface.run",
     "Unlearned": "efface.results",
@@ -30,6 +33,8 @@ _LAZY = {
 __all__ = [
     "ForgetRequest",
     "Metric",
+    "NetTraining",
+    "Problem",
     "Results",
     "RunResult",
     "Unlearned",

@@ -18,8 +18,7 @@ from torch import nn
 from efface.data.net_batches import RowBatches, columns_of, tensors_in
 from efface.data.net_sets import Part, as_rows
 from efface.data.problem import NetTraining, Problem
-from efface.errors import InputError, MissingNeed
-from efface.methods.base import Need
+from efface.errors import InputError
 from efface.methods.nets.base import NetMethod
 from efface.models.net_files import require_net_files
 from efface.models.net_losses import NetLoss
@@ -28,7 +27,7 @@ from efface.request import ForgetRequest
 from efface.train.net import seeded
 from efface.world.problems import embedded_problem
 
-__all__ = ["DEFAULT_METHODS", "NetPlan", "find_problem", "make_net_method", "make_net_plan"]
+__all__ = ["DEFAULT_METHODS", "NetPlan", "find_problem", "make_net_method", "make_net_plan", "prepare_problem"]
 
 DEFAULT_METHODS = {"classification": "laf", "regression": "blindspot", "forecasting": "blindspot"}
 EMBEDDED_PREFIX = "embedded:"
@@ -146,17 +145,15 @@ class NetPlan:
         return found
 
 
-def make_net_plan(request: ForgetRequest, *, allow_code: bool = False, trains: bool = True) -> NetPlan:
+def make_net_plan(request: ForgetRequest, *, allow_code: bool = False) -> NetPlan:
     """Check a request for an ordinary net; nothing is trained.
 
     Args:
         request: What to do.
         allow_code: Whether a problem file may be run.
-        trains: Whether the method will run.
 
     Raises:
         InputError: When a key does not belong to nets, or a problem, file, name or setting is wrong.
-        MissingNeed: When the method needs what the problem does not give.
     """
     _refuse_keys(request)
     method = make_net_method(
@@ -176,8 +173,6 @@ def make_net_plan(request: ForgetRequest, *, allow_code: bool = False, trains: b
     for place in (request.model, request.retrained, request.retrained_2):
         if place is not None and place != "none":
             require_net_files(place)
-    if trains:
-        _check_method(method, problem)
     notes = []
     if request.retrained is None and problem.training is None:
         notes.append(
@@ -224,25 +219,6 @@ def make_net_method(choice: Any, training: Mapping[str, Any] | None = None) -> N
     return kind(**{**settings, **given})
 
 
-def _check_method(method: NetMethod, problem: Problem) -> None:
-    if problem.task not in method.tasks:
-        fitting = [name for name in NETS.names() if problem.task in NETS.get(name).tasks]
-        raise MissingNeed(
-            f"{method.name} is no method for {problem.task}. It works for {', '.join(sorted(method.tasks))}. "
-            f"Choose one of {', '.join(fitting)}."
-        )
-    if method.needs_recipe and problem.training is None:
-        raise MissingNeed(
-            f"{method.name} repeats the original's training and the problem has no recipe. A recipe says epochs, learning rate and "
-            "so on. Give the problem training=NetTraining(...)."
-        )
-    if Need.HOLDOUT_SET in method.needs and problem.validation is None:
-        raise MissingNeed(
-            f"{method.name} needs rows the net never learned from and the problem has no validation set. It is chosen by them. "
-            "Give the problem validation=..., or choose another method."
-        )
-
-
 def find_problem(spec: str, *, allow_code: bool) -> tuple[Problem, str]:
     """Return a problem and what decides it beside its data.
 
@@ -254,11 +230,11 @@ def find_problem(spec: str, *, allow_code: bool) -> tuple[Problem, str]:
         InputError: When there is none, its code may not run or fails, or it returns something else.
     """
     if spec.startswith(EMBEDDED_PREFIX):
-        return _checked(embedded_problem(spec.removeprefix(EMBEDDED_PREFIX)), spec), spec
+        return prepare_problem(embedded_problem(spec.removeprefix(EMBEDDED_PREFIX)), spec), spec
     if spec.endswith(".py"):
         return _from_file(Path(spec), allow_code=allow_code)
     made = PROBLEMS.get(spec)
-    return _checked(made(), spec), f"{spec} of {made.__module__}"
+    return prepare_problem(made(), spec), f"{spec} of {made.__module__}"
 
 
 def _from_file(path: Path, *, allow_code: bool) -> tuple[Problem, str]:
@@ -294,11 +270,19 @@ def _from_file(path: Path, *, allow_code: bool) -> tuple[Problem, str]:
         ) from error
     finally:
         sys.path.remove(str(path.parent.resolve()))
-    return _checked(made, path.name), digest
+    return prepare_problem(made, path.name), digest
 
 
-def _checked(made: Any, where: str) -> Problem:
-    """Return the problem with its sets as rows."""
+def prepare_problem(made: Any, where: str) -> Problem:
+    """Return a problem with its sets as rows and its choices as row numbers.
+
+    Args:
+        made: The problem.
+        where: Where it comes from, for an error.
+
+    Raises:
+        InputError: When it is none, a set holds no rows, or a choice is out of range.
+    """
     if not isinstance(made, Problem):
         raise InputError(
             f"{where} gives a {type(made).__name__}. A problem is an efface.Problem. Return one from the function problem()."

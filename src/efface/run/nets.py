@@ -27,11 +27,11 @@ from efface.request import ForgetRequest
 from efface.results import Cost, Report, Results, Unlearned
 from efface.run.folder import RunFolder, environment, output_folder
 from efface.run.net_models import NetModels, load_role, prepare_nets, threads_for
-from efface.run.net_plan import DEFAULT_METHODS, NetPlan, find_problem, make_net_method, make_net_plan
+from efface.run.net_plan import DEFAULT_METHODS, NetPlan, find_problem, make_net_method, make_net_plan, prepare_problem
 from efface.run.progress import Progress
 from efface.run.record import RunResult, read_unlearned, unlearned_record
 from efface.train.language_model import cpu_threads
-from efface.train.unlearn_net import NetJob, NetOutcome, run_net_job
+from efface.train.unlearn_net import NetJob, NetOutcome, check_job, run_net_job
 
 __all__ = ["NetInput", "evaluate_net", "execute_net", "unlearn_net", "unlearn_request"]
 
@@ -126,7 +126,7 @@ def unlearn_request(
     request: ForgetRequest, *, output: str | Path | None = None, allow_code: bool = False, progress: Progress | None = None
 ) -> Unlearned:
     """Make the net of a request forget; nothing is measured."""
-    plan = make_net_plan(request, allow_code=allow_code)
+    plan = _checked_plan(request, allow_code=allow_code)
     return _unlearn(plan, prepare_nets(plan, progress), _target(output), progress)
 
 
@@ -135,9 +135,16 @@ def _target(output: str | Path | None) -> Path:
 
 
 def _unlearn(plan: NetPlan, models: NetModels, target: Path, progress: Progress | None) -> Unlearned:
-    problem = plan.problem
     net = load_role(plan, models.places["original"])
-    job = NetJob(
+    job = _job(plan, net)
+    with cpu_threads(threads_for(plan, net)):
+        outcome = run_net_job(job, progress=progress)
+    return _saved(outcome, job, target, load=lambda path: load_role(plan, path))
+
+
+def _job(plan: NetPlan, net: nn.Module) -> NetJob:
+    problem = plan.problem
+    return NetJob(
         net=net,
         method=plan.method,
         forget=plan.forget,
@@ -152,9 +159,13 @@ def _unlearn(plan: NetPlan, models: NetModels, target: Path, progress: Progress 
         activations=problem.activations,
         seed=plan.request.seeds.unlearning,
     )
-    with cpu_threads(threads_for(plan, net)):
-        outcome = run_net_job(job, progress=progress)
-    return _saved(outcome, job, target, load=lambda path: load_role(plan, path))
+
+
+def _checked_plan(request: ForgetRequest, *, allow_code: bool) -> NetPlan:
+    """Return the plan of a request whose rows fit its net and its method; no net is trained before that is known."""
+    plan = make_net_plan(request, allow_code=allow_code)
+    check_job(_job(plan, plan.fresh(0)))
+    return plan
 
 
 def _saved(outcome: NetOutcome, job: NetJob, target: Path, *, load: Callable[[Path], nn.Module]) -> Unlearned:
@@ -192,7 +203,7 @@ def evaluate_net(
         InputError: When neither a problem nor a request that names one is given, or the model is none.
     """
     if request is not None:
-        plan = make_net_plan(request, allow_code=allow_code, trains=False)
+        plan = make_net_plan(request, allow_code=allow_code)
         places = prepare_nets(plan, progress).places
         found: Problem = plan.problem
         models = {name: _predictor(load_role(plan, place), found) for name, place in places.items() if name != "original"}
@@ -201,7 +212,8 @@ def evaluate_net(
     else:
         if problem is None:
             raise InputError("No problem was given. It names the rows to measure a net on. Pass problem=Problem(...).")
-        found = find_problem(problem, allow_code=allow_code)[0] if isinstance(problem, str) else problem
+        named = isinstance(problem, str)
+        found = find_problem(str(problem), allow_code=allow_code)[0] if named else prepare_problem(problem, "problem=")
         models, measured = {}, model
     if against is not None:
         models["retrained"] = _as_predictor(against, found)
@@ -244,7 +256,7 @@ def execute_net(
     progress: Progress | None = None,
 ) -> RunResult:
     """Unlearn, evaluate and report for an ordinary net; see :func:`efface.run.execute`."""
-    plan = make_net_plan(request, allow_code=allow_code)
+    plan = _checked_plan(request, allow_code=allow_code)
     folder = RunFolder(output_folder(request, output, f"{plan.method.name}-{plan.hash[:8]}"), plan.record, overwrite=overwrite)
     with folder.open():
         (folder.path / "request.yaml").write_text(request.as_yaml(), encoding="utf-8")

@@ -112,6 +112,11 @@ def check_job(job: NetJob) -> tuple[str, ...]:
             f"{name} repeats the original's training and no recipe was given. A recipe says epochs, learning rate and so on. "
             "Pass training=NetTraining(...), or give the problem one."
         )
+    if job.validation is None and Need.HOLDOUT_SET in method.needs:
+        raise MissingNeed(
+            f"{name} needs rows the net never learned from and there are none. It is chosen by them. Pass validation=, or choose "
+            "another method."
+        )
     for title, rows in (("forget", job.forget), ("retain", job.retain)):
         if rows is not None:
             _check_rows(job, title, rows)

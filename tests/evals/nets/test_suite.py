@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from efface.data.net_sets import ArrayRows, as_rows
-from efface.data.problem import Problem
+from efface.data.problem import NetTraining, Problem
 from efface.errors import InputError
-from efface.evals.nets import NetSets, evaluate_nets, measure_net, untrained_of
+from efface.evals.nets import NetSets, Relearning, evaluate_nets, measure_net, untrained_of
 from efface.models.predictor import NetPredictor
+from efface.train.net_relearn import relearner
 
 
 @pytest.fixture(scope="module")
@@ -154,3 +155,22 @@ def test_table_prints(results):
     text = str(results["unlearned"])
     assert "forget_accuracy" in text
     assert "suite nets" in text
+
+
+def test_relearning_measures_steps_on_copies(problem, make_table):
+    small = dataclasses.replace(problem, training=NetTraining(epochs=1, learning_rate=0.5, batch_size=30, optimizer="sgd"))
+    models = {
+        "original": make_table(),
+        "unlearned": make_table(scale=1.0, forgotten=0),
+        "retrained": make_table(scale=4.0, forgotten=0),
+    }
+    before = models["unlearned"].head.weight.clone()
+    how = Relearning(relearner(small), cap=200)
+    predictors = {role: NetPredictor(net) for role, net in models.items()}
+    found = evaluate_nets(predictors, small, attacks="none", relearning=how)
+    assert found["original"].value("relearn_steps") == 0
+    assert 0 < found["unlearned"].value("relearn_steps") < found["retrained"].value("relearn_steps")
+    assert found["unlearned"].value("anamnesis_index") < 1 == found["retrained"].value("anamnesis_index")
+    assert torch.equal(models["unlearned"].head.weight, before)
+    capped = evaluate_nets(predictors, small, attacks="none", relearning=Relearning(relearner(small), cap=1))
+    assert capped["retrained"]["relearn_steps"].reason == "not reached in 1 steps"

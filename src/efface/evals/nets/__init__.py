@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from efface.evals.nets.relearned import Relearning
 from efface.evals.nets.sets import NetMeasured, NetSets, measure_net
 from efface.evals.nets.suite import SUITE, evaluate_nets, untrained_of
 
-__all__ = ["SUITE", "NetMeasured", "NetSets", "evaluate_nets", "measure_net", "untrained_of"]
+__all__ = ["SUITE", "NetMeasured", "NetSets", "Relearning", "evaluate_nets", "measure_net", "untrained_of"]

@@ -128,23 +128,35 @@ def _matched(measured: NetMeasured, sets: NetSets, seed: int) -> dict[str, Metri
 def _shares(measured: NetMeasured, sets: NetSets, names: Collection[str], seed: int) -> dict[str, Floats]:
     if sets.task != "classification":
         errors = [
-            absolute_error(point_predictions(measured.outputs[name], sets), _labelled(sets, name))
-            for name in ("retain", "test", "forget")
+            absolute_error(point_predictions(measured.outputs[name], sets), _labelled(sets, name))[rows]
+            for name, rows in _equal_sides(sets, seed).items()
         ]
         return {"mia_member_error": _as_floats(called_members(*errors, seed=seed)[0])}
-    probabilities = {name: probabilities_of(measured.outputs[name]) for name in ("retain", "test", "forget")}
+    sides = _equal_sides(sets, seed)
+    probabilities = {name: probabilities_of(measured.outputs[name])[rows] for name, rows in sides.items()}
     found: dict[str, Floats] = {}
     for name in (name for name in names if name.startswith(_EFFICACY_PREFIX)):
         feature = _FEATURES[name.removeprefix(_EFFICACY_PREFIX)]
-        called = called_members(*(feature(values, _labelled(sets, key)) for key, values in probabilities.items()), seed=seed)
+        called = called_members(
+            *(feature(values, _labelled(sets, key)[sides[key]]) for key, values in probabilities.items()), seed=seed
+        )
         found[name] = 1 - _as_floats(called[0])
     entropies = [entropy(values) for values in probabilities.values()]
     if "mia_member_entropy" in names:
         found["mia_member_entropy"] = _as_floats(called_members(*entropies, seed=seed)[0])
     if "mia_member_entropy_logistic" in names:
         found["mia_member_entropy_logistic"] = _as_floats(called_members_logistic(*entropies, seed=seed)[0])
-    success = _success_rate(probabilities, seed) if "mia_success_rate" in names else None
+    everything = {name: probabilities_of(measured.outputs[name]) for name in sides}
+    success = _success_rate(everything, seed) if "mia_success_rate" in names else None
     return found if success is None else found | {"mia_success_rate": success}
+
+
+def _equal_sides(sets: NetSets, seed: int) -> dict[str, NDArray[np.int64]]:
+    """Equally many retain and test rows: an attack fitted on unequal sides calls everything the larger one."""
+    size = min(len(sets.rows["retain"]), len(sets.rows["test"]))
+    rng = np.random.default_rng(seed)
+    drawn = {name: np.sort(rng.permutation(len(sets.rows[name]))[:size]) for name in ("retain", "test")}
+    return {**drawn, "forget": np.arange(len(sets.rows["forget"]))}
 
 
 def _success_rate(probabilities: dict[str, Floats], seed: int) -> Floats | None:

@@ -21,6 +21,7 @@ from efface.evals.nets.classification import confusion, cross_entropy, hits, pro
 from efface.evals.nets.compare import absent_comparison, comparison_figures, gap_figure, zrf_figure
 from efface.evals.nets.figures import Column, figures_of
 from efface.evals.nets.regression import absolute_error, pinball, quantile_coverage, squared_error
+from efface.evals.nets.relearned import Relearning, relearn_figures
 from efface.evals.nets.sets import NetMeasured, NetSets, measure_net
 from efface.evals.summary import not_available
 from efface.models.predictor import Predictor
@@ -58,6 +59,7 @@ def evaluate_nets(
     *,
     untrained: Predictor | None = None,
     attacks: Extent = "all",
+    relearning: Relearning | None = None,
     seed: int = 0,
     batch_size: int = 512,
     cache: dict[str, Known] | None = None,
@@ -72,6 +74,7 @@ def evaluate_nets(
         untrained: A net that was never trained, for the zero-retrain forgetting score; None: not available.
         attacks: Which membership attacks to run, the longest part: "all", "light" (the headline and the one that papers report) or
             "none".
+        relearning: How to train the forgotten rows back into a copy, for relearn time and anamnesis index; None leaves them out.
         seed: Seed of bootstraps and attacks.
         batch_size: Rows per forward pass.
         cache: Filled with what is found, by fingerprint of the model; pass the same mapping again, with the same other arguments,
@@ -113,6 +116,9 @@ def evaluate_nets(
             tables=_tables(measured, sets),
             table_labels=sets.class_names,
         )
+    if relearning is not None:
+        for role, figures in relearn_figures(models, sets, relearning).items():
+            found[role] = replace(found[role], metrics={**found[role].metrics, **figures})
     return {role: _with_floor(found[role], found) for role in models}
 
 

@@ -1,0 +1,46 @@
+"""Training that gives forgotten rows back: what the relearn time of the evaluation is measured with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from efface.data.net_batches import RowBatches
+from efface.data.problem import Problem
+from efface.methods.nets.base import Turn, make_optimizer
+from efface.models.activations import forward
+from efface.models.net_losses import NetLoss
+from efface.train.net import fit, seeded
+
+__all__ = ["relearner"]
+
+
+def relearner(problem: Problem, *, seed: int = 0, epochs: int = 10) -> Callable[[Any, Callable[[int], bool]], None]:
+    """Return a function that trains a net in place on ALL training rows, with a fresh optimiser at the recipe's rate.
+
+    Args:
+        problem: Rows, loss and recipe.
+        seed: Of the order of the rows; the same for every net, so that relearn times can be compared.
+        epochs: Passes after which it ends in any case.
+
+    Returns:
+        ``train(net, after_step)``; ``after_step`` gets the number of steps and says whether to end.
+    """
+    loss = NetLoss(problem.loss, task=problem.task, quantiles=problem.quantiles)
+
+    def train(net: nn.Module, after_step: Callable[[int], bool]) -> None:
+        recipe = problem.training
+        if recipe is None:
+            raise TypeError("The problem has no training recipe. Relearning trains at its rate. Give it one.")
+        with seeded(seed):
+            fit(
+                net,
+                RowBatches(problem.train, batch_size=recipe.batch_size, seed=seed),
+                Turn(lambda model, batch: loss(forward(model, batch[0]), batch[1]), make_optimizer(net.parameters(), recipe)),
+                epochs=epochs,
+                stop=lambda steps, _: "known again" if after_step(steps) else None,
+            )
+
+    return train

@@ -1,0 +1,103 @@
+"""Batches whose order is a function of a seed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
+
+from efface.data.net_batches import PairedBatches, Relabelled, RowBatches, columns_of, label_tensor
+from efface.data.net_sets import ArrayRows, Part
+
+
+class Listed(Dataset[Any]):
+    """Rows that must be fetched one by one."""
+
+    def __init__(self, rows: list[Any]) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.rows[index]
+
+
+def table(count: int) -> TensorDataset:
+    return TensorDataset(torch.arange(count, dtype=torch.float32)[:, None], torch.arange(count))
+
+
+def order(batches: RowBatches) -> list[int]:
+    return [int(y) for _, labels in batches for y in labels]
+
+
+@settings(deadline=None)
+@given(count=st.integers(1, 40), size=st.integers(1, 12), drop=st.booleans(), seed=st.one_of(st.none(), st.integers(0, 5)))
+def test_every_row_once_per_epoch(count, size, drop, seed):
+    batches = RowBatches(table(count), batch_size=size, seed=seed, drop_last=drop)
+    sizes = [len(x) for x, _ in batches]
+    assert len(sizes) == len(batches)
+    if drop and count >= size:
+        assert set(sizes) == {size}
+        assert sum(sizes) == count - count % size
+    else:
+        assert sorted(order(batches)) == list(range(count))
+    if seed is not None and size > 1 and count > 1:
+        assert min(sizes) > 1
+
+
+def test_order_is_a_function_of_seed_and_epoch():
+    first, second = RowBatches(table(20), batch_size=4, seed=1), RowBatches(table(20), batch_size=4, seed=1)
+    epochs = [order(first), order(first)]
+    assert epochs == [order(second), order(second)]
+    assert epochs[0] != epochs[1]
+    assert order(RowBatches(table(20), batch_size=4)) == list(range(20))
+
+
+def test_rows_fetched_singly_come_in_the_same_batches():
+    rows = table(10)
+    listed = Listed([rows[i] for i in range(10)])
+    assert columns_of(listed) is None
+    for (x, y), (x2, y2) in zip(RowBatches(rows, batch_size=4, seed=3), RowBatches(listed, batch_size=4, seed=3), strict=True):
+        assert torch.equal(x, x2)
+        assert torch.equal(y, y2)
+
+
+@pytest.mark.parametrize("wrap", [lambda rows: Subset(rows, [7, 2, 5]), lambda rows: Part(rows, np.array([7, 2, 5]))])
+def test_parts_keep_their_order(wrap):
+    assert order(RowBatches(wrap(table(10)), batch_size=2)) == [7, 2, 5]
+
+
+def test_nested_inputs_and_labels():
+    rows = ArrayRows({"a": torch.arange(6.0), "b": torch.ones(6, 2)}, torch.arange(6))
+    both = ConcatDataset(
+        [Relabelled(Part(rows, np.arange(3)), (torch.zeros(3), torch.ones(3))), Relabelled(rows, (rows.y, torch.zeros(6)))]
+    )
+    x, (y, flags) = next(iter(RowBatches(both, batch_size=9)))
+    assert x["a"].tolist() == [0, 1, 2, 0, 1, 2, 3, 4, 5]
+    assert flags.tolist() == [1, 1, 1, 0, 0, 0, 0, 0, 0]
+    assert y.tolist() == [0, 0, 0, 0, 1, 2, 3, 4, 5]
+    listed = Listed([(torch.ones(2), torch.tensor(i)) for i in range(3)])
+    _, (values, marks) = next(iter(RowBatches(Relabelled(listed, (torch.arange(3.0), torch.ones(3))), batch_size=3)))
+    assert values.tolist() == [0, 1, 2]
+    assert marks.tolist() == [1, 1, 1]
+
+
+def test_rows_without_labels():
+    for rows in (TensorDataset(torch.ones(3, 2)), Listed([torch.ones(2)] * 3), Relabelled(table(3), None)):
+        assert label_tensor(rows) is None
+        assert [y for _, y in RowBatches(rows, batch_size=2)] == [None, None]
+    assert label_tensor(table(3)).tolist() == [0, 1, 2]
+
+
+def test_pairs_end_with_the_shorter_or_go_round():
+    long, short = RowBatches(table(7), batch_size=2), RowBatches(table(3), batch_size=2)
+    assert len(PairedBatches(long, short)) == len(list(PairedBatches(long, short))) == 2
+    around = list(PairedBatches(long, short, cycle_second=True))
+    assert len(around) == 4
+    assert [b[1].tolist() for _, b in around] == [[0, 1], [2], [0, 1], [2]]

@@ -1,0 +1,350 @@
+"""Ordinary nets through the verbs and through a run, on a problem that trains in a second."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+import efface
+from efface.data.problem import NetTraining, Problem
+from efface.errors import InputError, MissingNeed
+from efface.methods.nets.fine_tune import FineTune
+from efface.models.net_files import load_net
+from efface.run import execute
+
+PROBLEM = """
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+from efface import NetTraining, Problem
+
+def rows(count, seed):
+    generator = torch.Generator().manual_seed(seed)
+    y = torch.arange(count) % 3
+    return TensorDataset(torch.randn(count, 4, generator=generator) + 2 * nn.functional.one_hot(y, 4), y)
+
+def problem():
+    return Problem(
+        task="classification",
+        make_model=lambda seed: nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3)),
+        train=rows(90, 0),
+        test=rows(45, 1),
+        forget=lambda x, y: int(y) == 2,
+        training=NetTraining(epochs=15, learning_rate=0.02, batch_size=16),
+        name="blobs",
+    )
+"""
+
+
+def blobs(count: int = 90, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    y = torch.arange(count) % 3
+    return torch.randn(count, 4, generator=torch.Generator().manual_seed(seed)) + 2 * nn.functional.one_hot(y, 4), y
+
+
+X, Y = blobs()
+FORGET, RETAIN = TensorDataset(X[Y == 2], Y[Y == 2]), TensorDataset(X[Y != 2], Y[Y != 2])
+
+
+@pytest.fixture
+def net() -> nn.Module:
+    torch.manual_seed(0)
+    made = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3))
+    optimizer = torch.optim.Adam(made.parameters(), lr=0.02)
+    for _ in range(60):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(made(X), Y).backward()
+        optimizer.step()
+    return made
+
+
+@pytest.fixture
+def request_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("EFFACE_CACHE_DIR", str(tmp_path / "cache"))
+    (tmp_path / "blobs.py").write_text(PROBLEM, encoding="utf-8")
+    file = tmp_path / "request.yaml"
+    file.write_text("task: classification\nproblem: ./blobs.py\nmethod: {name: fine_tune, epochs: 3}\n", encoding="utf-8")
+    return file
+
+
+def weights(net: nn.Module) -> list[torch.Tensor]:
+    return [tensor.clone() for tensor in net.state_dict().values()]
+
+
+def same(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def frame(rows: torch.Tensor) -> pd.DataFrame:
+    return pd.DataFrame({**{f"x{i}": X[rows, i].numpy() for i in range(4)}, "y": Y[rows].numpy()})
+
+
+FORMS = {
+    "data sets": (FORGET, RETAIN, {}),
+    "pairs of tensors": ((X[Y == 2], Y[Y == 2]), (X[Y != 2], Y[Y != 2]), {}),
+    "arrays": ((X[Y == 2].numpy(), Y[Y == 2].numpy()), (X[Y != 2].numpy(), Y[Y != 2].numpy()), {}),
+    "frames": (frame(Y == 2), frame(Y != 2), {"target": "y"}),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_unlearn_takes_rows_in_every_form_and_gives_the_same_net(net, form):
+    before, reference = weights(net), efface.unlearn(net, forget=FORGET, retain=RETAIN, method="fine_tune", task="classification")
+    forget, retain, extra = FORMS[form]
+    made = efface.unlearn(net, forget=forget, retain=retain, method="fine_tune", task="classification", **extra)
+    assert made.weights_hash == reference.weights_hash
+    assert same(before, weights(net))
+    assert not same(before, weights(made.model))
+    assert made.history[-1].values["forget_loss"] > made.history[0].values["forget_loss"]
+
+
+def test_unlearn_in_place_and_by_object(net):
+    before = weights(net)
+    made = efface.unlearn(net, forget=FORGET, retain=RETAIN, method=FineTune(epochs=2), task="classification", inplace=True)
+    assert not same(before, weights(net))
+    assert same(weights(net), weights(made.model))
+    assert made.method["epochs"] == 2
+
+
+def test_unlearn_without_labels_where_the_method_reads_none(net):
+    made = efface.unlearn(net, forget=X[Y == 2], retain=X[Y != 2], method={"name": "laf", "epochs": 2}, task="classification")
+    assert np.isfinite(made.cost.seconds)
+    assert made.method["mode"] == "eval"
+
+
+def test_retraining_needs_a_recipe_and_fresh_weights(net):
+    with pytest.raises(MissingNeed, match="no recipe was given"):
+        efface.unlearn(net, forget=FORGET, retain=RETAIN, method="retrain", task="classification")
+    made = efface.unlearn(
+        net,
+        forget=FORGET,
+        retain=RETAIN,
+        method="retrain",
+        task="classification",
+        training=NetTraining(epochs=20, learning_rate=0.02),
+    )
+    assert str(made.intention) == "exact"
+    assert (made.model(X[Y == 2]).argmax(1) == 2).sum() == 0
+    assert (made.model(X[Y != 2]).argmax(1) == Y[Y != 2]).float().mean() > 0.8
+
+
+class Wrapped(nn.Module):
+    """A classifier that answers with an object that holds logits, as Hugging Face's do."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, pixel_values: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"logits": self.inner(pixel_values)}
+
+
+class LightningModule(nn.Module):
+    """Stands for Lightning's class, which is told by its name."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.metric = nn.Identity()
+
+
+def test_logits_and_inner_nets_are_found(net):
+    plain = efface.unlearn(net, forget=FORGET, retain=RETAIN, method="fine_tune", task="classification")
+    for other in (Wrapped(copy.deepcopy(net)), LightningModule(copy.deepcopy(net))):
+        made = efface.unlearn(other, forget=FORGET, retain=RETAIN, method="fine_tune", task="classification")
+        assert same(weights(made.model), weights(plain.model))
+
+
+class Changing(Dataset):
+    """Rows in another order each time."""
+
+    def __init__(self) -> None:
+        self.reads = 0
+
+    def __len__(self) -> int:
+        return 10
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        self.reads += 1
+        return X[index], self.reads % 3
+
+
+class Headless(nn.Module):
+    """A net without a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(4, 3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x @ self.weight
+
+
+def broken(value: float) -> TensorDataset:
+    x = X[Y == 2].clone()
+    x[3, 1] = value
+    return TensorDataset(x, Y[Y == 2])
+
+
+BAD = {
+    "labels missing": (
+        {"forget": X[Y == 2], "method": "neg_grad"},
+        MissingNeed,
+        "The forget rows have no labels and neg_grad reads them",
+    ),
+    "no retain set": ({"retain": None}, MissingNeed, "fine_tune needs rows to keep"),
+    "shapes": (
+        {"forget": TensorDataset(torch.ones(5, 7), torch.zeros(5).long())},
+        InputError,
+        "cannot take the forget rows, .* shape \\(7,\\)",
+    ),
+    "classes": (
+        {"forget": TensorDataset(torch.ones(5, 4), torch.full((5,), 3))},
+        InputError,
+        "labels run from 3 to 3 and the net tells 3",
+    ),
+    "no head": ({"net": Headless(), "method": "laf"}, InputError, "has no linear layer that could be its head"),
+    "not a number": ({"forget": broken(float("nan"))}, InputError, "1 forget rows hold NaN or infinite values, such as row 3"),
+    "infinite": ({"forget": broken(float("inf"))}, InputError, "1 forget rows hold NaN"),
+    "a shuffling loader": ({"forget": DataLoader(FORGET, shuffle=True)}, InputError, "loader that shuffles"),
+    "rows that change": ({"retain": Changing()}, InputError, "give other labels when they are read again"),
+    "empty": ({"forget": TensorDataset(X[:0], Y[:0])}, InputError, "The forget set is empty"),
+    "task": ({"task": "ranking"}, InputError, "The task is 'ranking'"),
+    "method for another task": ({"method": "blindspot"}, MissingNeed, "blindspot is no method for classification"),
+    "method": ({"method": "laff"}, InputError, "no method for ordinary nets named 'laff'. Did you mean 'laf'"),
+    "setting": ({"method": {"name": "laf", "epoch": 3}}, InputError, "unknown key 'epoch' \\(did you mean 'epochs'"),
+    "no net": ({"net": "weights.pt"}, InputError, "The model is a str"),
+    "several inner nets": ({"net": LightningModule(nn.Linear(4, 3))}, InputError, "holds 2 nets with weights"),
+    "no fresh net": ({"net": Headless(), "method": "retrain", "training": NetTraining()}, InputError, "no reset_parameters"),
+}
+BAD["several inner nets"][0]["net"].other = nn.Linear(2, 2)
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input(net, case):
+    changes, kind, message = BAD[case]
+    given = {"net": net, "forget": FORGET, "retain": RETAIN, "method": "fine_tune", "task": "classification", **changes}
+    model = given.pop("net")
+    before = weights(model) if isinstance(model, nn.Module) else []
+    with pytest.raises(kind, match=message):
+        efface.unlearn(model, **given)
+    assert not isinstance(model, nn.Module) or same(before, weights(model))
+
+
+def test_class_forgetting_is_noted(net):
+    made = efface.unlearn(net, forget=FORGET, retain=RETAIN, method="fine_tune", task="classification")
+    assert any("All forget rows are of class 2" in note for note in made.notes)
+
+
+def test_run_writes_a_report_and_is_continued(request_file, tmp_path):
+    request = efface.ForgetRequest.read(request_file)
+    with pytest.raises(InputError, match="add --allow-code"):
+        execute(request, output=tmp_path / "run")
+    first = execute(request, output=tmp_path / "run", allow_code=True)
+    assert set(first.results) == {"retrained", "original", "unlearned", "retrained_2"}
+    assert first.results["original"].value("forget_accuracy") > 0.7
+    assert first.results["retrained"].value("forget_accuracy") == 0
+    assert first.facts["steps_executed"] > 0
+    report = json.loads((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))
+    assert report["verdict"] == "not audited"
+    assert str(tmp_path) not in json.dumps(report)
+    again = execute(request, output=tmp_path / "run", allow_code=True)
+    assert again.facts == {"steps_executed": 0.0, "items_scored": 0.0}
+    assert again.results["unlearned"].metrics["forget_accuracy"] == first.results["unlearned"].metrics["forget_accuracy"]
+    other = efface.ForgetRequest.read(request_file, ["method.epochs=4"])
+    with pytest.raises(InputError, match=r"belongs to another request: method\.epochs"):
+        execute(other, output=tmp_path / "run", allow_code=True)
+
+
+def test_what_is_shipped_is_what_was_measured(request_file, tmp_path):
+    request = efface.ForgetRequest.read(request_file, ["retrained_2=none"])
+    ran = execute(request, output=tmp_path / "run", allow_code=True)
+    fresh = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3))
+    loaded = load_net(fresh, tmp_path / "run" / "model")
+    accuracy = (loaded(X[Y == 2]).argmax(1) == 2).float().mean()
+    assert ran.results["unlearned"].value("forget_accuracy") == pytest.approx(float(accuracy))
+    assert "retrained_2" not in ran.results
+    made = efface.unlearn(request=request, allow_code=True)
+    assert made.weights_hash == ran.unlearned.weights_hash
+    figures = efface.evaluate(made, request=request, allow_code=True)
+    assert figures.value("average_gap") == pytest.approx(ran.results["unlearned"].value("average_gap"))
+
+
+def test_another_training_seed_is_another_original(request_file, tmp_path):
+    hashes = set()
+    for seed in (0, 1):
+        request = efface.ForgetRequest.read(request_file, [f"seeds.training={seed}", "retrained=none", "retrained_2=none"])
+        ran = execute(request, output=tmp_path / f"run{seed}", allow_code=True)
+        assert set(ran.results) == {"original", "unlearned"}
+        hashes.add(ran.results["original"].fingerprint)
+    assert len(hashes) == 2
+    assert len(list((tmp_path / "cache" / "models").iterdir())) == 2
+
+
+@pytest.mark.parametrize("name", ["state.pt", "state.safetensors", "lightning.ckpt"])
+def test_the_original_may_be_a_checkpoint(request_file, tmp_path, net, name):
+    from safetensors.torch import save_file
+
+    file, state = tmp_path / name, net.state_dict()
+    if name.endswith(".ckpt"):
+        torch.save({"state_dict": {f"model.{key}": value for key, value in state.items()}}, file)
+    elif name.endswith(".pt"):
+        torch.save(state, file)
+    else:
+        save_file(state, file)
+    overrides = [f"model={file}", "retrained=none", "retrained_2=none"]
+    ran = execute(efface.ForgetRequest.read(request_file, overrides), output=tmp_path / "run", allow_code=True)
+    found = ran.results["original"].value("forget_accuracy")
+    assert found == pytest.approx(float((net(X[Y == 2]).argmax(1) == 2).float().mean()))
+
+
+REFUSED = {
+    "another task": (["task=regression", "method=blindspot"], "The request says task: regression and the problem blobs"),
+    "keys of language models": (["retention=nll", "adapter=lora"], "names retention, adapter, which belong to language models"),
+    "a setting the method lacks": (["method=laf", "unlearning.learning_rate=0.1"], "laf has no setting learning_rate"),
+    "no such problem": (["problem=no_such"], "no problem named 'no_such'"),
+    "no such embedded problem": (["problem=embedded:digit"], "no embedded problem named 'digit'. Did you mean 'digits'"),
+    "no such checkpoint": (["model=./no-such.pt"], "There are no weights at"),
+    "no checkpoint": (["model=./request.yaml"], "is no checkpoint that can be read"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_bad_requests(request_file, tmp_path, monkeypatch, case):
+    overrides, message = REFUSED[case]
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=message):
+        execute(efface.ForgetRequest.read(request_file, overrides), output=tmp_path / "run", allow_code=True)
+    assert not (tmp_path / "run").exists()
+
+
+FILES = {
+    "def other(): pass": "has no function problem()",
+    "def problem(): return 3": "gives a int. A problem is an efface.Problem",
+    "import no_such_package": "failed: ModuleNotFoundError: No module named 'no_such_package'",
+    PROBLEM.replace("lambda x, y: int(y) == 2", "[0, 99]"): "row numbers that do not exist, such as 99",
+    PROBLEM.replace("nn.Linear(16, 3)", "nn.Linear(16, 2)"): "labels run from 2 to 2 and the net tells 2 classes apart",
+}
+
+
+@pytest.mark.parametrize("code", FILES, ids=range(len(FILES)))
+def test_bad_problem_files(request_file, tmp_path, code):
+    (tmp_path / "blobs.py").write_text(code, encoding="utf-8")
+    with pytest.raises(InputError, match=FILES[code]):
+        execute(efface.ForgetRequest.read(request_file), output=tmp_path / "run", allow_code=True)
+
+
+def test_evaluate_takes_a_problem(net):
+    problem = Problem("classification", lambda seed: copy.deepcopy(net), (X, Y), blobs(45, 1), [2, 5, 8])
+    figures = efface.evaluate(net, problem=problem, role="mine")
+    assert figures.role == "mine"
+    assert figures.value("retain_accuracy") > 0.7
+    with pytest.raises(InputError, match="The model is a int"):
+        efface.evaluate(3, problem=problem)
