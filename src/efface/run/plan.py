@@ -290,8 +290,12 @@ def _data(request: ForgetRequest, recipe: Recipe | None) -> SuiteData:
     own = {name: shape.sets for name, shape in shapes.items()}
     sets = SuiteData(world.forget, world.retain, world.holdout, extra=extra, refusals=refusal_pool(), own=own)
     for shape in shapes.values() if request.forget is None else ():
-        given = {"forget": shape.forget, "retain": shape.retain, "holdout": shape.holdout}
-        sets = replace(sets, **{name: rows for name, rows in given.items() if rows is not None})
+        sets = replace(
+            sets,
+            forget=shape.forget or sets.forget,
+            retain=shape.retain or sets.retain,
+            holdout=shape.holdout or sets.holdout,
+        )
         if shape.note:
             warnings.warn(shape.note, stacklevel=2)
     if request.forget is not None:
