@@ -58,6 +58,9 @@ TOFU_LENGTHS = {"question": (10, 24), "answer": (20, 44)}
 TEXT_TOKENS = 48
 """How long the texts of a model with random weights become: about an answer of TOFU."""
 
+PUBLISHED = tuple(name for name in OPENUNLEARNING_KEYS if name != "mia_gradnorm")
+"""The published metrics of one measuring pass; the gradient-norm attack takes a backward pass per row and a suite of its own."""
+
 
 class _Watched(LocalModel):
     """Our model, with what writing texts takes kept apart from scoring."""
@@ -220,7 +223,7 @@ class EvaluationComparison:
 
 def _published() -> tuple[list[str], list[str]]:
     """Return published metrics that read scores only, and those that need texts."""
-    names = list(OPENUNLEARNING_KEYS)
+    names = list(PUBLISHED)
     return [name for name in names if name not in GENERATED], [name for name in names if name in GENERATED]
 
 
@@ -246,8 +249,8 @@ def _run_ours(sides: Sides) -> tuple[_Round, _Watched]:
 
 
 def _run_plain(plain: PlainEvaluation, *, shares_parents: bool) -> _Round:
-    scored = [name for name in OPENUNLEARNING_KEYS if name not in GENERATED]
-    written = [name for name in OPENUNLEARNING_KEYS if name in GENERATED]
+    scored = [name for name in PUBLISHED if name not in GENERATED]
+    written = [name for name in PUBLISHED if name in GENERATED]
     plain.parents = {} if shares_parents else None
     plain.sequences = plain.generated = 0
     started = Clock.now()
@@ -330,7 +333,7 @@ def evaluation_table(title: str, words: str, sides: Sides, compared: EvaluationC
         words=(
             f"Rows: {sizes}. {words}",
             "Ours: one measuring pass, every figure of the suite with its interval.",
-            f"Baselines, in plain PyTorch and transformers' generate: the {len(OPENUNLEARNING_KEYS)} published metrics, each alone "
+            f"Baselines, in plain PyTorch and transformers' generate: the {len(PUBLISHED)} published metrics, each alone "
             "with passes of its own; or with what several are made of computed once. As many rows per scoring batch as ours on "
             "average, order of the file, logits at all positions.",
             "Ratio: baseline / ours, median of rounds taken in turns (lowest-highest). Bound: sequences scored and texts written.",

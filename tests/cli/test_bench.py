@@ -56,9 +56,11 @@ def test_bench_to_leaderboard_and_comparison(efface, suite: Path, folder: Path) 
 
 
 def test_a_failed_run_gives_exit_code_1(efface, suite: Path) -> None:
-    ran = efface("bench", suite, "--set", "evaluate=[{suite: nowhere}]")
+    # Weights of that size give no finite loss at the second step.
+    ran = efface("bench", suite, "--set", "unlearning.max_steps=2", "--set", "unlearning.learning_rate=1.0e+30")
     assert ran.code == 1
-    assert "There is no suite named 'nowhere'" in ran.err
+    assert "npo, seed 0" in ran.err
+    assert "loss" in ran.err
 
 
 @pytest.mark.parametrize(
@@ -67,6 +69,7 @@ def test_a_failed_run_gives_exit_code_1(efface, suite: Path) -> None:
         (("bench", "there-is-none.yaml"), "There is no request there-is-none.yaml"),
         (("bench", "suite.yaml", "--set", "metod=[npo]"), "did you mean 'methods'"),
         (("bench", "suite.yaml", "--set", "methods=[npoo]"), "Did you mean 'npo'"),
+        (("bench", "suite.yaml", "--set", "evaluate=[{suite: tofuu}]"), "Did you mean 'tofu'"),
         (("compare", "out", "elsewhere"), "not a finished run"),
         (("compare", "out", "--output", "page.txt"), "does not end in .html"),
     ],

@@ -103,7 +103,7 @@ def memorised() -> Any:
         bos_token_id=1,
         eos_token_id=2,
     )
-    model = LlamaForCausalLM(config)
+    model = LlamaForCausalLM(config).double()  # in float32 another processor would train another model
     optimiser = torch.optim.AdamW(model.parameters(), lr=5e-3)
     batch = collate([*FORGET * 6, *RETAIN * 6, *ALTERNATE], pad_id=PAD)
     for _ in range(120):
@@ -111,7 +111,7 @@ def memorised() -> Any:
         optimiser.zero_grad()
         (-scores.token_mean(scores.logp)).backward()
         optimiser.step()
-    return model.eval()
+    return model.float().eval()
 
 
 @pytest.fixture

@@ -61,7 +61,6 @@ class TestOneStep:
         CEU(),
         CEU(skip=0),
         UNDIAL(),
-        ME(),
         IHL(),
         JensUn(tokens=(40, 41)),
         JensUn(tokens=(40, 41), variant="reference"),
@@ -78,6 +77,18 @@ class TestOneStep:
     def test_forget_answers_become_less_likely(self, double_lab, objective):
         before, after = self.step(double_lab, objective, "forget")
         assert after < before
+
+    def test_me_blurs_at_once_and_forgets_in_a_few_steps(self, double_lab):
+        """What a first small step does to the answers is left open by its loss, which lifts all other tokens together."""
+        objective, reference = ME(), double_lab.reference()
+        before = mean_probability(double_lab.scores("forget")).mean().item()
+        losses = []
+        for _ in range(10):
+            loss = double_lab.forget_loss(objective, reference)
+            losses.append(loss.item())
+            double_lab.step(loss, 1e-2)
+        assert losses[1] < losses[0]
+        assert mean_probability(double_lab.scores("forget")).mean().item() < before / 2
 
     @pytest.mark.parametrize("objective", ALTERNATING, ids=lambda plug: "-".join(map(str, plug.resolved().values()))[:60])
     def test_alternates_become_more_likely(self, double_lab, objective):

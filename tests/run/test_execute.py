@@ -37,6 +37,7 @@ def test_run_leaves_model_figures_and_report(write_request: WriteRequest, tmp_pa
         "model",
         "rows",
         "metrics.json",
+        "entities.json",
         "report.json",
         "report.html",
         "unlearned.json",

@@ -140,7 +140,7 @@ class Suite:
         """Return a few generations of each set, for the report."""
         found = []
         for key, view in plan.views.items():
-            if "generations" not in plan.specs[key].parts:
+            if key not in plan.specs or "generations" not in plan.specs[key].parts:
                 continue
             wanted = _EXAMPLES.get(key, _EXAMPLES_ELSEWHERE)
             step = max(1, len(view.rows) // wanted)  # spread over the set: neighbours are often about the same entity

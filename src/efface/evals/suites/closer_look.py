@@ -6,6 +6,7 @@ probability and truth ratio; token entropy, cosine similarity and entailment of 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar
 
@@ -26,6 +27,7 @@ from efface.evals.metrics.closer_look import (
 from efface.evals.suites.base import Plan, Suite
 from efface.evals.suites.data import SetView
 from efface.evals.suites.figures import Floats, Sheet, role_of
+from efface.evals.suites.sets import STANDARD, SetSpec
 from efface.evals.summary import not_available
 from efface.results import Metric, Results
 
@@ -44,6 +46,7 @@ class CloserLook(Suite):
     name: ClassVar[str] = "closer_look"
     title: ClassVar[str] = "A Closer Look: forget efficacy and a utility of eighteen figures"
     max_new_tokens: ClassVar[int] = 200
+    sets: ClassVar[Mapping[str, SetSpec]] = {key: STANDARD[key] for key in ("forget", *_KEPT)}
 
     def __init__(self, *, judges: Judges | None = None) -> None:
         super().__init__()

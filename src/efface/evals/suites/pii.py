@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar
 
@@ -153,7 +153,7 @@ class PiiPlan(Plan):
         probes: What is asked, by set.
     """
 
-    probes: dict[str, list[Probe]]
+    probes: dict[str, list[Probe]] = field(default_factory=dict)
 
     def score_items(self) -> Iterator[ScoreItem]:
         """Yield every answer with a true or a drawn identifier."""

@@ -95,7 +95,7 @@ class Privacy(Suite):
         data.check()
         sets = {"forget": data.forget, "holdout": data.holdout}
         views = {key: SetView(key, rows, max_new_tokens=1) for key, rows in sets.items() if rows is not None}
-        return PrivacyPlan(data, views, self.gradient_p)
+        return PrivacyPlan(data, views, norm=self.gradient_p)
 
     def compute(self, plan: Plan, measured: Measured, *, variant: Variant, seed: int, against: Results | None) -> dict[str, Metric]:
         """Return every figure by name; without holdout rows all of them are not available."""
