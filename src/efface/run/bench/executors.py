@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from efface.errors import InputError
+from efface.errors import EffaceError, InputError
 
 __all__ = ["Executor", "LocalProcesses", "RayTasks", "make_executor"]
 
@@ -112,6 +112,7 @@ class RayTasks:
 
     Raises:
         InputError: When Ray is not installed.
+        EffaceError: When it cannot be started or reached.
     """
 
     def __init__(self, slots: int, threads: int) -> None:
@@ -127,7 +128,13 @@ class RayTasks:
         self._running: dict[Any, str] = {}
         if not self._ray.is_initialized():
             own = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": slots * threads}
-            self._ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR", **own)
+            try:
+                self._ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR", **own)
+            except Exception as error:  # Ray raises whatever its parts do
+                raise EffaceError(
+                    f"Ray could not be started or reached: {' '.join(str(error).split())[:300]}. A bench needs a cluster at "
+                    "RAY_ADDRESS or a machine where Ray starts. Mend that, or set executor to local."
+                ) from error
         self._remote = self._ray.remote(num_cpus=threads, max_retries=0)(_in_a_process)
 
     def start(self, key: str, task: Path) -> None:
