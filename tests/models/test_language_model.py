@@ -204,7 +204,7 @@ def test_figures_do_not_depend_on_the_chunk(monkeypatch):
     torch.manual_seed(0)
     logits, targets = torch.randn(9, 30), torch.randint(0, 30, (9,))
     whole = token_figures(logits, targets)
-    monkeypatch.setattr("efface.models.language_model._CHUNK_LOGITS", 60)
+    monkeypatch.setattr("efface.models.figures._CHUNK_LOGITS", 60)
     parts = token_figures(logits, targets)
     for name in ("logp", "rank", "mean", "var", "hit"):
         np.testing.assert_array_equal(getattr(whole, name), getattr(parts, name))
