@@ -112,8 +112,8 @@ def test_a_method_that_trains_twice_goes_on_in_one_run(notebook, write_request, 
 
 
 def test_trackers_are_checked_before_anything_loads(notebook) -> None:
-    with pytest.raises(InputError, match=r"no tracker named 'notebok'.*'notebook'"):
-        check_trackers(["notebok"])
+    with pytest.raises(InputError, match=r"no tracker named 'notebuk'.*'notebook'"):
+        check_trackers(["notebuk"])
     with pytest.raises(InputError, match=r"tracker missing cannot be used \(Missing requires `missing`.*unlearning.report_to"):
         check_trackers(["notebook", "missing"])
 
