@@ -162,6 +162,28 @@ def test_logits_and_inner_nets_are_found(net):
         assert same(weights(made.model), weights(plain.model))
 
 
+def test_an_image_classifier_of_hugging_face():
+    from transformers import ViTConfig, ViTForImageClassification
+
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    model = ViTForImageClassification(ViTConfig(image_size=8, patch_size=4, num_channels=1, num_labels=3, **sizes))
+    pixels, labels = torch.rand(12, 1, 8, 8), torch.arange(12) % 3
+    rows = {"forget": (pixels[:4], labels[:4]), "retain": (pixels[4:], labels[4:])}
+    moved = efface.unlearn(model, **rows, method={"name": "laf", "epochs": 1, "vae_epochs": 1}, task="classification")
+    assert moved.model(pixels).logits.shape == (12, 3)
+    fresh = efface.unlearn(model, **rows, method="retrain", task="classification", training=NetTraining(epochs=1))
+    assert not torch.equal(fresh.model.classifier.weight, model.classifier.weight)
+
+
+def test_an_unchanged_forget_loss_is_said(net):
+    still = FineTune(epochs=1, learning_rate=1e-9)
+    made = efface.unlearn(net, forget=FORGET, retain=RETAIN, method=still, task="classification")
+    assert any("hardly moved" in note for note in made.notes)
+    far = FineTune(epochs=20, learning_rate=0.02)
+    made = efface.unlearn(net, forget=FORGET, retain=RETAIN, method=far, task="classification")
+    assert not any("hardly moved" in note for note in made.notes)
+
+
 class Changing(Dataset):
     """Rows in another order each time."""
 

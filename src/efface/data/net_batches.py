@@ -104,7 +104,7 @@ class RowBatches:
 
     def __init__(
         self,
-        dataset: Dataset[Any] | Any,
+        dataset: Any,
         *,
         batch_size: int,
         seed: int | None = None,

@@ -140,7 +140,7 @@ def named_module(net: nn.Module, name: str) -> nn.Module:
     Raises:
         InputError: When there is none; names the nearest.
     """
-    modules = dict(net.named_modules())
+    modules: dict[str, nn.Module] = dict(net.named_modules())
     if not name or name not in modules:
         near = closest(name, [each for each in modules if each])
         guess = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
@@ -152,7 +152,7 @@ def named_module(net: nn.Module, name: str) -> nn.Module:
 
 
 def _last_linear(net: nn.Module, x: Any) -> str:
-    linear = {module: name for name, module in net.named_modules() if isinstance(module, nn.Linear)}
+    linear: dict[nn.Module, str] = {module: name for name, module in net.named_modules() if isinstance(module, nn.Linear)}
     if net in linear:
         raise InputError(
             "The net is a single linear layer and has no representation before it. A method that changes representations needs a "

@@ -75,7 +75,7 @@ def fit(
     after_backward: Callable[[nn.Module], None] | None = None,
     stop: Callable[[int, float], str | None] | None = None,
     after_epoch: Callable[[int], str | None] | None = None,
-    masks: Mapping[nn.Parameter, Tensor] | None = None,
+    masks: Mapping[Tensor, Tensor] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Fitted:
     """Train ``net`` in place; see :meth:`efface.methods.nets.base.NetTools.fit` for what the arguments mean.
@@ -133,7 +133,7 @@ class _Loop:
         turns: list[Turn],
         max_grad_norm: float,
         after_backward: Callable[[nn.Module], None] | None,
-        masks: Mapping[nn.Parameter, Tensor] | None,
+        masks: Mapping[Tensor, Tensor] | None,
     ) -> None:
         self.engine = accelerator()
         self.net = net.to(self.engine.device)

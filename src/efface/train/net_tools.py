@@ -73,14 +73,15 @@ class Tools:
     head: str | None = None
     activation_names: tuple[str, ...] | None = None
     score: Callable[[nn.Module], float] | None = None
-    masks: Mapping[nn.Parameter, Tensor] | None = None
+    masks: Mapping[Tensor, Tensor] | None = None
     diary: Diary = field(default_factory=Diary)
     progress: Callable[[str, int, int], None] | None = None
 
     @property
     def device(self) -> torch.device:
         """Where nets are trained."""
-        return accelerator().device
+        device: torch.device = accelerator().device
+        return device
 
     def loader(self, dataset: Any, *, shuffle: bool = True, batch_size: int | None = None, drop_last: bool = False) -> RowBatches:
         """Return batches of ``(x, y)``; see :class:`~efface.methods.nets.base.NetTools`."""
@@ -136,7 +137,7 @@ class Tools:
             values = {f"{prefix}{name}": value for name, value in zip(names, turns, strict=True)}
             self.diary.path.append(PathPoint(step, float(epoch + 1), values))
 
-    def masked(self, masks: Mapping[nn.Parameter, Tensor]) -> Self:
+    def masked(self, masks: Mapping[Tensor, Tensor]) -> Self:
         """Return tools whose ``fit`` leaves masked weights alone."""
         return replace(self, masks={**(self.masks or {}), **masks})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,8 @@ __all__ = ["NetJob", "NetOutcome", "check_job", "run_net_job"]
 
 BATCH_SIZE = 64
 _PROBED = 8
+_MOVED, _MOVED_AT_LEAST = 0.1, 0.02
+"""A change of the forget loss, as a share of it and in itself, below which it is worth a note."""
 _PATH_ROWS = 512
 
 
@@ -240,10 +242,22 @@ def run_net_job(job: NetJob, *, progress: Callable[[str, int, int], None] | None
         seconds = time.perf_counter() - started
     made.eval()
     diary = tools.diary
-    diary.path.append(PathPoint(diary.steps, float(len(diary.path)), _losses(job, made)))
+    after = _losses(job, made)
+    diary.path.append(PathPoint(diary.steps, float(len(diary.path)), after))
     trained = sum(parameter.numel() for parameter in made.parameters())
     cost = Cost(seconds, peak_memory(), diary.steps, trained)
-    return NetOutcome(made, tuple(diary.path), diary.stopped, cost, (*notes, *diary.notes))
+    return NetOutcome(made, tuple(diary.path), diary.stopped, cost, (*notes, *diary.notes, *_unmoved(before, after)))
+
+
+def _unmoved(before: Mapping[str, float], after: Mapping[str, float]) -> tuple[str, ...]:
+    """Say so where the loss on what must go is practically what it was."""
+    old, new = before.get("forget_loss"), after.get("forget_loss")
+    if old is None or new is None or abs(new - old) > max(_MOVED * abs(old), _MOVED_AT_LEAST):
+        return ()
+    return (
+        f"The loss on the forget rows hardly moved ({old:.3g} before, {new:.3g} after): the net answers on them as it did. "
+        "More epochs, a higher learning rate or another method may forget more.",
+    )
 
 
 def _data(job: NetJob, net: nn.Module) -> NetData:

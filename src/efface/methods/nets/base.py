@@ -195,7 +195,7 @@ class NetTools(Protocol):
             label: What the progress and the history call it.
         """
 
-    def masked(self, masks: Mapping[nn.Parameter, Tensor]) -> Self:
+    def masked(self, masks: Mapping[Tensor, Tensor]) -> Self:
         """Return tools whose ``fit`` leaves weights alone where the mask of their parameter is 0, whatever the optimiser does."""
 
     def fresh(self, offset: int = 0) -> nn.Module:

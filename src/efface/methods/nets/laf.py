@@ -52,6 +52,7 @@ __all__ = [
 
 Reconstruct = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Representations (B, d) -> (reconstruction, what it is compared with), both (B, d)."""
+_FEW_PAIRS = 300
 _PAPER = Paper(
     "Label-Agnostic Forgetting: A Supervision-Free Unlearning in Deep Models",
     "2404.00506",
@@ -122,6 +123,9 @@ class RepresentationVAE(nn.Module):
         mean: Of the representations, (d,), for "linear".
         scale: Their standard deviation, (d,), for "linear".
     """
+
+    mean: Tensor
+    scale: Tensor
 
     def __init__(
         self,
@@ -206,7 +210,13 @@ class LAF(NetMethod):
             Turn(loss, torch.optim.Adam(net.parameters(), lr=rate))
             for loss, rate in zip(losses, (settings.lr_ue, settings.lr_ra), strict=True)
         ]
-        tools.fit(net, PairedBatches(retain, forget), turns, epochs=settings.epochs, mode=self.mode)
+        pairs = PairedBatches(retain, forget)
+        if settings.epochs * len(pairs) < _FEW_PAIRS:
+            tools.note(
+                f"LAF took {settings.epochs * len(pairs)} pairs of batches. Its learning rates are absolute and were set for "
+                "hundreds to thousands: if little was forgotten, raise lr_ue and lr_ra, or epochs."
+            )
+        tools.fit(net, pairs, turns, epochs=settings.epochs, mode=self.mode)
         return net
 
     def _vae(self, original: SplitNet, rows: Any, tools: NetTools, label: str) -> RepresentationVAE:
