@@ -226,7 +226,7 @@ def evaluate(
         remote = EndpointOptions(url, *named)
     tree = given(model=here, forget=forget, retain=retain, holdout=holdout, retrained=retrained, seeds=seed)
     tree |= given(task=task, problem=problem)
-    settings = {"suite": suite, "role": "model", "variant": variant}
+    settings: dict[str, Any] = {"suite": suite, "role": "model", "variant": variant}
     settings |= given(against=against, original=original, allow_code=allow_code or None)
     folder = None if task_folder is None else str(task_folder)
     harness = None if tasks is None else given(limit=task_limit, shots=task_shots, include=folder, seed=seed)

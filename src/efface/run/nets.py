@@ -43,7 +43,7 @@ class NetInput:
     """A net in memory and its rows, as the verb ``unlearn`` takes them.
 
     Attributes:
-        net: The net; it is not changed unless ``inplace``.
+        net: The net, or a Lightning module around it; it is not changed unless ``inplace``.
         forget: Rows that must go: a data set, tensors, arrays or a data frame.
         retain: Rows to keep.
         task: "classification", "regression" or "forecasting".
@@ -57,10 +57,10 @@ class NetInput:
         inplace: Whether the caller's net gets the new weights.
     """
 
-    net: nn.Module
+    net: Any
     forget: Any
     retain: Any
-    task: str
+    task: str | None
     validation: Any = None
     target: str | None = None
     make_model: Callable[[int], nn.Module] | None = None
@@ -81,8 +81,8 @@ class NetInput:
             method=method,
             forget=sets["forget"],
             retain=sets["retain"],
-            task=self.task,
-            loss=NetLoss(self.loss, task=self.task),
+            task=str(self.task),
+            loss=NetLoss(self.loss, task=str(self.task)),
             validation=sets["validation"],
             make_model=self.make_model or (lambda seed: reinitialised(self.net, seed)),
             recipe=self.training,
@@ -106,6 +106,11 @@ def unlearn_net(
         InputError: When rows, labels, the net or a setting is wrong; raised before anything is trained.
         MissingNeed: When the method needs what was not given.
     """
+    if given.forget is None:
+        raise InputError(
+            "No forget rows were given for the net. It is told what must go by its rows. Pass forget=, a data set of (x, y), "
+            "tensors, arrays or a data frame."
+        )
     if given.task not in DEFAULT_METHODS:
         raise InputError(
             f"The task is {given.task!r}. A net is one of classification, regression and forecasting. Pass task= one of these."
@@ -206,7 +211,9 @@ def evaluate_net(
         plan = make_net_plan(request, allow_code=allow_code)
         places = prepare_nets(plan, progress).places
         found: Problem = plan.problem
-        models = {name: _predictor(load_role(plan, place), found) for name, place in places.items() if name != "original"}
+        models: dict[str, Predictor] = {
+            name: _predictor(load_role(plan, place), found) for name, place in places.items() if name != "original"
+        }
         measured = places.get("original") if model is None else model
         seed = request.seeds.evaluation
     else:

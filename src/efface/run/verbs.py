@@ -89,29 +89,26 @@ def unlearn(
     Raises:
         InputError: When the request, the method or the model is wrong; raised before any model is loaded.
     """
-    if task is not None:
+    if task is not None or forget is not None:
         from efface.run.nets import NetInput, unlearn_net
 
         given = NetInput(model, forget, retain, task, validation, target, make_model, training, loss, head, activations, inplace)
         return unlearn_net(given, method=method, seed=seed or 0, output=output, progress=progress)
-    if request is not None and request.task != LANGUAGE_MODEL:
-        from efface.run.nets import unlearn_request
-
-        seeds = None if seed is None else {**request.seeds.model_dump(), "unlearning": seed}
-        changes = {"model": None if model is None else str(model), "method": method, "seeds": seeds}
-        asked = changed(request, {key: value for key, value in changes.items() if value is not None})
-        return unlearn_request(asked, output=output, allow_code=allow_code, progress=progress)
     changes = {"model": _place(model), "method": method, "retention": retention, "rule": rule, "adapter": adapter}
     asked = changed(request, {key: value for key, value in changes.items() if value is not None})
     if seed is not None:
         asked = changed(asked, {"seeds": {**asked.seeds.model_dump(), "unlearning": seed}})
+    if asked.task != LANGUAGE_MODEL:
+        from efface.run.nets import unlearn_request
+
+        return unlearn_request(asked, output=output, allow_code=allow_code, progress=progress)
     plan = make_plan(asked)
     models = share(lambda: prepare_models(plan, progress))
-    target = Path(output) if output is not None else Path(tempfile.mkdtemp(prefix="efface-unlearned-")) / "model"
+    directory = Path(output) if output is not None else Path(tempfile.mkdtemp(prefix="efface-unlearned-")) / "model"
     job = make_job(plan, models["original"])
-    with cpu_threads(job.settings.threads), open_trackers(plan, target.with_name(f"{target.name}-logs")) as trackers:
+    with cpu_threads(job.settings.threads), open_trackers(plan, directory.with_name(f"{directory.name}-logs")) as trackers:
         job = replace(job, trackers=trackers)
-        made = run_job(job, target, progress=within(progress, "unlearning") if is_main() else None)
+        made = run_job(job, directory, progress=within(progress, "unlearning") if is_main() else None)
     return replace(made, load=load_language_model)
 
 
@@ -230,6 +227,11 @@ def _place(model: str | Path | LocalModel | None) -> str | None:
     """Return where a model lies; a loaded one is written to a temporary directory first, as it is."""
     if model is None or isinstance(model, (str, Path)):
         return None if model is None else str(model)
+    if not isinstance(model, LocalModel):
+        raise InputError(
+            f"The model is a {type(model).__name__}. A language model is a directory, a hub id or what efface.load gives; an "
+            "ordinary net is given with its rows. For a net pass task=, forget= and retain= as well."
+        )
     directory = Path(tempfile.mkdtemp(prefix="efface-original-")) / "model"
     kind = next(model.model.parameters()).dtype
     save_model(model.model, model.tokenizer, directory, dtype=kind, metadata={"template": model.template.record()})

@@ -145,12 +145,29 @@ class Fitted:
 class NetTools(Protocol):
     """What the engine hands to a method."""
 
-    seed: int
-    generator: torch.Generator
-    device: torch.device
-    batch_size: int
-    loss: NetLoss
-    score: Callable[[nn.Module], float] | None
+    @property
+    def seed(self) -> int:
+        """Unlearning seed."""
+
+    @property
+    def generator(self) -> torch.Generator:
+        """Where a method draws from, on the CPU."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where nets are trained."""
+
+    @property
+    def batch_size(self) -> int:
+        """Rows per batch where a method does not say."""
+
+    @property
+    def loss(self) -> NetLoss:
+        """The loss of the problem."""
+
+    @property
+    def score(self) -> Callable[[nn.Module], float] | None:
+        """Score of a net, lower is better, for methods that choose among several; None where none was given."""
 
     def loader(self, dataset: Any, *, shuffle: bool = True, batch_size: int | None = None, drop_last: bool = False) -> Batches:
         """Return batches of ``(x, y)``, the order of every epoch a function of the seed.

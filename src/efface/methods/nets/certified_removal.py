@@ -52,12 +52,14 @@ def newton_removal(w: Tensor, x: Tensor, y: Tensor, gradient: Tensor, lam: float
     probability = torch.sigmoid(y * (x @ w))
     hessian = x.T @ (x * (probability * (1 - probability))[:, None])
     hessian.diagonal().add_(lam * len(x))
-    return torch.linalg.solve(hessian, gradient)
+    solved: Tensor = torch.linalg.solve(hessian, gradient)
+    return solved
 
 
 def residual_bound(x: Tensor, delta: Tensor) -> Tensor:
     """Return gamma ||X||_2 ||delta|| ||X delta||, what one removal adds to the bound; x are the rows left, (n, d)."""
-    return GAMMA * torch.linalg.matrix_norm(x, 2) * delta.norm() * (x @ delta).norm()
+    spectral: Tensor = torch.linalg.matrix_norm(x, 2)
+    return GAMMA * spectral * delta.norm() * (x @ delta).norm()
 
 
 def allowed_bound(sigma: float, epsilon: float, delta: float) -> float:

@@ -51,8 +51,9 @@ def woodbury_solve(v: Tensor, gradients: Tensor, *, damping: float = 1.0, count:
     n = float(count or gradients.shape[0])
     small = gradients @ gradients.T
     small.diagonal().add_(damping * n)
-    inner = torch.linalg.solve(small, gradients @ v)
-    return (v - gradients.T @ inner) / damping
+    inner: Tensor = torch.linalg.solve(small, gradients @ v)
+    solved: Tensor = (v - gradients.T @ inner) / damping
+    return solved
 
 
 def woodfisher_reference(v: Tensor, gradients: Iterable[Tensor], *, count: int = 1000) -> Tensor:

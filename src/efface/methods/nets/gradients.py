@@ -6,7 +6,7 @@ Everything is a dictionary of tensors by parameter name, or one flat vector in t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -178,16 +178,26 @@ def curvature_product(net: nn.Module, x: Any, y: Any, loss: Loss, *, gauss_newto
     def product(vector: Tensor) -> Tensor:
         direction = tuple(unflatten(vector, dict(zip(names, point, strict=True))).values())
         if gauss_newton:
-            made, tangent = torch.func.jvp(outputs, point, direction)
-            _, bent = torch.func.jvp(torch.func.grad(lambda z: loss(z, y)), (made,), (tangent,))
-            _, pull = torch.func.vjp(outputs, *point)
+            made, tangent = _jvp(outputs, point, direction)
+            _, bent = _jvp(torch.func.grad(_of(loss, y)), (made,), (tangent,))
+            pull = cast("tuple[Tensor, Callable[[Tensor], tuple[Tensor, ...]]]", torch.func.vjp(outputs, *point))[1]
             image = pull(bent)
         else:
             gradient = torch.func.grad(lambda *values: loss(outputs(*values), y), argnums=tuple(range(len(point))))
-            _, image = torch.func.jvp(gradient, point, direction)
+            _, image = _jvp(gradient, point, direction)
         return torch.cat([part.reshape(-1) for part in image]).detach()
 
     return product
+
+
+def _jvp(function: Callable[..., Any], point: Any, direction: Any) -> tuple[Any, Any]:
+    """Return a function's value and its derivative along ``direction``."""
+    return cast("tuple[Any, Any]", torch.func.jvp(function, point, direction))
+
+
+def _of(loss: Loss, y: Any) -> Callable[[Tensor], Tensor]:
+    """Return the loss as a function of the outputs alone."""
+    return lambda outputs: loss(outputs, y)
 
 
 def size(x: Any) -> int:

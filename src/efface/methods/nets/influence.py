@@ -162,7 +162,8 @@ def exact_solve(product: Callable[[Tensor], Tensor], v: Tensor, *, damping: floa
         )
     basis = torch.eye(len(v), dtype=v.dtype, device=v.device)
     matrix = torch.stack([product(column) for column in basis], dim=1)
-    return torch.linalg.solve(matrix + damping * basis, v)
+    solved: Tensor = torch.linalg.solve(matrix + damping * basis, v)
+    return solved
 
 
 def last_layer(net: nn.Module, forget: Any, retain: Any, tools: NetTools) -> tuple[nn.Module, Any, Any]:
