@@ -58,8 +58,8 @@ def newton_removal(w: Tensor, x: Tensor, y: Tensor, gradient: Tensor, lam: float
 
 def residual_bound(x: Tensor, delta: Tensor) -> Tensor:
     """Return gamma ||X||_2 ||delta|| ||X delta||, what one removal adds to the bound; x are the rows left, (n, d)."""
-    spectral: Tensor = torch.linalg.matrix_norm(x, 2)
-    return GAMMA * spectral * delta.norm() * (x @ delta).norm()
+    bound: Tensor = GAMMA * torch.linalg.matrix_norm(x, 2) * delta.norm() * (x @ delta).norm()
+    return bound
 
 
 def allowed_bound(sigma: float, epsilon: float, delta: float) -> float:
