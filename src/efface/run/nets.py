@@ -111,12 +111,13 @@ def unlearn_net(
             "No forget rows were given for the net. It is told what must go by its rows. Pass forget=, a data set of (x, y), "
             "tensors, arrays or a data frame."
         )
-    if given.task is None or given.task not in DEFAULT_METHODS:
+    task = given.task
+    if task is None or task not in DEFAULT_METHODS:
         raise InputError(
-            f"The task is {given.task!r}. A net is one of classification, regression and forecasting. Pass task= one of these."
+            f"The task is {task!r}. A net is one of classification, regression and forecasting. Pass task= one of these."
         )
     given = replace(given, net=inner_net(given.net))
-    chosen = make_net_method(method if method is not None else DEFAULT_METHODS[given.task])
+    chosen = make_net_method(method if method is not None else DEFAULT_METHODS[task])
     job = given.job(chosen, seed=seed)
     outcome = run_net_job(job, progress=progress)
     target = _target(output)
