@@ -103,7 +103,12 @@ def _print_board(board: Leaderboard) -> None:
 
 
 def _print_tests(board: Leaderboard) -> None:
-    rows = [(t.metric, t.first, t.second, *_difference(t), f"{t.n_entities} entities, {t.n_seeds} seeds") for t in board.tests]
+    from efface.report.wording import count
+
+    rows = [
+        (t.metric, t.first, t.second, *_difference(t), f"{count(t.n_entities, 'entity', 'entities')}, {count(t.n_seeds, 'seed')}")
+        for t in board.tests
+    ]
     typer.echo()
     print_table(("figure", "first", "second", "difference", "interval", "log10 p (Holm)", "smallest possible", "n"), rows)
 

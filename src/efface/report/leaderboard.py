@@ -237,9 +237,10 @@ def spread_text(found: Figure | None, name: str) -> str:
     scale = scale_of(name)
     if found.interval is not None and found.interval.is_meaningful:
         return f"[{figure(found.interval.low, scale)}, {figure(found.interval.high, scale)}]"
-    if found.span is not None and found.span[0] < found.span[1]:
-        return f"({figure(found.span[0], scale)} to {figure(found.span[1], scale)})"
-    return ""
+    if found.span is None:
+        return ""
+    low, high = (figure(end, scale) for end in found.span)
+    return "" if low == high else f"({low} to {high})"
 
 
 def header_text(name: str) -> str:

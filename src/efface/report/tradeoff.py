@@ -132,7 +132,7 @@ def _limits(ax: Axes, found: Sequence[Figure], name: str, axis: str) -> None:
     if scale_of(name) == "share":
         from matplotlib.ticker import PercentFormatter
 
-        (ax.xaxis if axis == "x" else ax.yaxis).set_major_formatter(PercentFormatter(1.0, decimals=0))
+        (ax.xaxis if axis == "x" else ax.yaxis).set_major_formatter(PercentFormatter(1.0, decimals=None))
 
 
 def _label(

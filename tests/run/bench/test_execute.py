@@ -165,6 +165,19 @@ def test_compares_runs_and_benches(finished, tmp_path: Path) -> None:
         compare_runs([runs[0]])
 
 
+def test_a_run_without_entities_takes_those_of_another_on_the_same_rows(grown: Path) -> None:
+    first, second = sorted(run for run in (grown / "runs").iterdir() if "seed-0" in run.name)
+    numbers = json.loads((second / "entities.json").read_text())
+    in_twos = {name: {row: number // 2 for row, number in rows.items()} for name, rows in numbers.items()}
+    (first / "entities.json").write_text(json.dumps(in_twos))
+    (second / "entities.json").unlink()  # as older runs are
+    assert {test.n_entities for test in compare_runs([first, second]).tests} == {6}
+    (first / "entities.json").unlink()
+    board = compare_runs([first, second])
+    assert {test.n_entities for test in board.tests} == {12}
+    assert any("name no entities" in note for note in board.notes)
+
+
 def test_refuses_to_compare_what_was_measured_differently(finished, grown: Path) -> None:
     first, second = sorted(run for run in (grown / "runs").iterdir() if "seed-0" in run.name)
     report = json.loads((second / "report.json").read_text())

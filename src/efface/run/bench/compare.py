@@ -53,6 +53,7 @@ def compare_runs(runs: Sequence[str | Path], *, output: str | Path | None = None
     lines = _on_common_seeds(lines)
     for line in lines[1:]:
         _require_alike(lines[0], line)
+    lines = _lend_entities(lines)
     board = assemble(
         lines,
         title=" and ".join(folder.name for folder in folders) if len(folders) < 4 else f"{len(folders)} runs",
@@ -115,6 +116,25 @@ def _on_common_seeds(lines: Sequence[Line]) -> list[Line]:
         return renamed
     described = "; ".join(f"{line.label} has {', '.join(line.seeds)}" for line in methods)
     raise InputError(f"The runs share no seed: {described}. Seeds are compared with their like. Run one of them with the other's.")
+
+
+def _lend_entities(lines: Sequence[Line]) -> list[Line]:
+    """Give runs that do not know the entities of their rows (older ones) those of another run on the same rows."""
+    known: dict[str, Measured] = {}
+    for line in lines:
+        for seed, measured in line.seeds.items():
+            if measured.entities:
+                known.setdefault(seed, measured)
+    return [
+        replace(
+            line,
+            seeds={
+                seed: measured if measured.entities or seed not in known else replace(measured, entities=known[seed].entities)
+                for seed, measured in line.seeds.items()
+            },
+        )
+        for line in lines
+    ]
 
 
 def _require_alike(first: Line, other: Line) -> None:
