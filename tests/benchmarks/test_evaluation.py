@@ -47,7 +47,7 @@ def test_work_is_counted(compared):
         "shared parents": 2 * forget + retain + authors + facts,
     }
     assert result.sequences["alone"] > result.sequences["shared parents"] > result.sequences["ours"]
-    assert 0 <= result.padding < 0.1
+    assert 0 <= result.padding < 0.2  # of six rows per set; the bench shows what it is of many
 
 
 def test_the_table_names_both_baselines(compared):

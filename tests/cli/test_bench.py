@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -56,11 +57,19 @@ def test_bench_to_leaderboard_and_comparison(efface, suite: Path, folder: Path) 
 
 
 def test_a_failed_run_gives_exit_code_1(efface, suite: Path) -> None:
-    # Weights of that size give no finite loss at the second step.
-    ran = efface("bench", suite, "--set", "unlearning.max_steps=2", "--set", "unlearning.learning_rate=1.0e+30")
+    ran = efface("bench", suite, "--set", "methods=[{name: rmu, layer: 99}]")  # the layers are counted when the model is there
     assert ran.code == 1
-    assert "npo, seed 0" in ran.err
-    assert "loss" in ran.err
+    assert "rmu, seed 0" in ran.err
+    assert "99" in ran.err
+
+
+def test_weights_that_broke_off_are_named(efface, suite: Path, folder: Path, model: Path) -> None:
+    shutil.copytree(model, folder / "broken")
+    weights = folder / "broken" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-64])
+    ran = efface("bench", suite, "--set", "model=broken")
+    assert ran.code == 2
+    assert "The weights in model.safetensors cannot be read" in ran.err
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,9 @@ class TestEveryWeightMethod:
     def test_lowers_the_forget_answers(self, name, lab):
         before = lab.answer_logp("forget").mean()
         target, asked = target_of(lab)
-        lab.model = WEIGHTS.get(name)().change(target)
+        # Strong enough to change the top tokens: below that, learning one's own top tokens makes them surer.
+        settings = {"alpha": 100.0} if name.startswith("whos") else {}
+        lab.model = WEIGHTS.get(name)(**settings).change(target)
         with torch.no_grad():
             scores = answer_scores(lab.model, lab.batch("forget"))
         assert asked[0] == ("nll", True)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from efface.data.encoding import Template
+from efface.errors import InputError
 from efface.models.checks import contrast_hash, contrast_parts, is_contrast
 from efface.models.contrast import ContrastModel
 from efface.models.hooks import unwrap
@@ -118,12 +119,17 @@ def _directory_hash(directory: Path) -> str:
 
 
 def _stored_tensors(files: Iterable[Path]) -> Iterator[tuple[str, Tensor]]:
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
     for file in files:
-        with safe_open(file, framework="pt") as shard:
-            for name in sorted(shard.keys()):
-                yield name, shard.get_tensor(name)
+        try:
+            with safe_open(file, framework="pt") as shard:
+                for name in sorted(shard.keys()):
+                    yield name, shard.get_tensor(name)
+        except SafetensorError as error:
+            raise InputError(
+                f"The weights in {file.name} cannot be read ({error}). A copy that broke off looks like that. Copy the model again."
+            ) from None
 
 
 def _tensor_digests(tensors: Iterator[tuple[str, Tensor]]) -> list[str]:
