@@ -111,7 +111,7 @@ def unlearn_net(
             "No forget rows were given for the net. It is told what must go by its rows. Pass forget=, a data set of (x, y), "
             "tensors, arrays or a data frame."
         )
-    if given.task not in DEFAULT_METHODS:
+    if given.task is None or given.task not in DEFAULT_METHODS:
         raise InputError(
             f"The task is {given.task!r}. A net is one of classification, regression and forecasting. Pass task= one of these."
         )
