@@ -13,8 +13,8 @@ Deviations:
 - ``attention="unitwise"`` (default): for activations (B, d) v = P^2, one entry per unit. The published code (``"reference"``)
   takes the mean over dim 1 there too; its one number per row becomes 1 by the normalisation, so that the term and its gradient
   are exactly 0. For (B, C, H, W) and (B, T, d) the two are the same; for the latter the mean runs over time.
-- B is trained for 5 epochs or 120 steps, whichever is more; the published 2 epochs are too few on small data, and the quality of
-  the result hangs on B.
+- B and then the net are trained for 5 epochs or 120 steps, whichever is more; the published 2 epochs of B and 1 of the net are
+  too few on small data, and the quality of the result hangs on B.
 - No augmentation but what the training rows themselves carry.
 """
 
@@ -120,7 +120,12 @@ def _rows(x: Any, chosen: Tensor) -> Any:
 class BlindspotConfig(GradientConfig):
     """Hyper-parameters of Blindspot unlearning."""
 
-    epochs: int = Field(5, ge=1, description="Passes over all rows; the paper's code: 1 (images), 5 (text).")
+    # None is a choice made once the number of batches is known.
+    epochs: int | None = Field(  # type: ignore[assignment]
+        None,
+        ge=1,
+        description="Passes over all rows; None: 5 or 120 steps, whichever is more. The paper's code: 1 (images), 5 (text).",
+    )
     learning_rate: float = Field(1e-3, gt=0, description="Adam; as in the paper's code.")
     beta: float = Field(50.0, ge=0, description="Weight of the attention term; 50 in the paper's code.")
     attention: Attention = Field(
@@ -165,7 +170,7 @@ class Blindspot(NetMethod):
             net,
             batches,
             Turn(loss, make_optimizer(net.parameters(), settings)),
-            epochs=settings.epochs,
+            epochs=settings.epochs or _enough_epochs(len(batches)),
             mode=self.mode,
             max_grad_norm=settings.max_grad_norm,
         )
@@ -176,7 +181,7 @@ class Blindspot(NetMethod):
         batches = tools.loader(data.kept, batch_size=settings.batch_size)
         steps, epochs = settings.blindspot_steps, settings.blindspot_epochs
         if epochs is None:
-            epochs = max(5, math.ceil(120 / len(batches))) if steps is None else math.ceil(steps / len(batches))
+            epochs = _enough_epochs(len(batches)) if steps is None else math.ceil(steps / len(batches))
         blindspot = tools.fresh()
         rate = settings.blindspot_learning_rate or 10 * settings.learning_rate
         step = Turn(
@@ -185,6 +190,11 @@ class Blindspot(NetMethod):
         )
         tools.fit(blindspot, batches, step, epochs=epochs, max_steps=steps, label="blindspot net")
         return blindspot.eval().requires_grad_(False)
+
+
+def _enough_epochs(batches: int) -> int:
+    """Return 5, or as many epochs of so many batches as make 120 steps."""
+    return max(5, math.ceil(120 / batches))
 
 
 def _flagged(data: NetData) -> Any:
