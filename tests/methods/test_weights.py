@@ -72,7 +72,7 @@ class TestEveryWeightMethod:
         before = lab.answer_logp("forget").mean()
         target, asked = target_of(lab)
         # Strong enough to change the top tokens: below that, learning one's own top tokens makes them surer.
-        settings = {"alpha": 100.0} if name.startswith("whos") else {}
+        settings = {"alpha": 100.0} if "harry_potter" in name else {}
         lab.model = WEIGHTS.get(name)(**settings).change(target)
         with torch.no_grad():
             scores = answer_scores(lab.model, lab.batch("forget"))
