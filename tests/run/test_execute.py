@@ -36,12 +36,15 @@ def test_run_leaves_model_figures_and_report(write_request: WriteRequest, tmp_pa
         "request.yaml",
         "model",
         "rows",
+        "entities.json",
         "metrics.json",
         "entities.json",
         "report.json",
         "report.html",
         "unlearned.json",
     }
+    entities = json.loads((folder / "entities.json").read_text())
+    assert sorted(entities["forget"].values()) == list(range(12))  # numbers, not names
     assert set(result.results) == {"original", "retrained", "unlearned"}
     before = result.results["original"].value("forget_probability")
     after = result.results["unlearned"].value("forget_probability")
