@@ -123,8 +123,8 @@ def plot_classes(results: Mapping[str, Results], name: str = "confusion_test", *
             counts = table.sum(axis=1)[present]
             share = np.diag(table)[present] / np.maximum(counts, 1)
             places = np.arange(len(present)) + (index - (len(tables) - 1) / 2) * width
-            style = {"alpha": 0.45} if role == "retrained_2" else {}
-            ax.bar(places, share, 0.9 * width, color=COLOURS[role], label=role_label(role), **style)
+            opacity = 0.45 if role == "retrained_2" else 1.0
+            ax.bar(places, share, 0.9 * width, color=COLOURS[role], label=role_label(role), alpha=opacity)
             low, high = _wilson(share, counts)
             ax.vlines(places, low, high, color=COLOURS["ink"], linewidth=0.8)
         ax.set_ylim(0, 1.02)

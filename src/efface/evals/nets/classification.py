@@ -57,7 +57,8 @@ def margin(logits: ArrayLike, labels: ArrayLike) -> Floats:
     values = np.asarray(logits, dtype=np.float64)
     others = values.copy()
     others[np.arange(len(values)), np.asarray(labels, dtype=np.int64)] = -np.inf
-    return _at(values, labels) - np.asarray(logsumexp(others, axis=1))
+    rest: Floats = np.asarray(logsumexp(others, axis=1), dtype=np.float64)
+    return _at(values, labels) - rest
 
 
 def entropy(probabilities: ArrayLike) -> Floats:
