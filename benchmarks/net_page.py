@@ -224,7 +224,8 @@ def _draw_curve(series: Mapping[str, Any], measures: Sequence[tuple[str, str, bo
                 )
         axes.set(xlabel="retain rows with labels (%)", ylabel=title)
         axes.set_xticks(range(len(CURVE_SHARES)), [f"{100 * share:g}" for share in CURVE_SHARES])
-    axes.legend()
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend()
     _save(canvas, path)
 
 

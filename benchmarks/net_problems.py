@@ -102,7 +102,7 @@ def _fashion(data: Path, name: str, *, forget: Any) -> Problem:
         train=as_rows(_images(data / "fashion_mnist_20k", "train20k", 5000)),
         test=as_rows(_images(data / "fashion_mnist_20k", "t10k", 2000)),
         forget=forget,
-        training=NetTraining(epochs=30, learning_rate=2e-3, batch_size=64),
+        training=NetTraining(epochs=25, learning_rate=2e-3, batch_size=64),
         num_classes=10,
         class_names=CLOTHES,
         name=name,

@@ -162,10 +162,20 @@ def _save(path: Path, record: dict[str, Any]) -> None:
     temporary.replace(path)
 
 
-def run_all(parts: Sequence[str], seeds: Sequence[int], data: Path, work: Path, *, jobs: int, quick: bool) -> None:
-    """Run every (problem, seed), ``jobs`` at a time, each in its own one-thread process; the longest problems first."""
+def run_all(
+    parts: Sequence[str], problems: Sequence[str] | None, seeds: Sequence[int], data: Path, work: Path, *, jobs: int, quick: bool
+) -> None:
+    """Run every (problem, seed), ``jobs`` at a time, each in a process of its own with one thread; seed after seed.
+
+    Raises:
+        ValueError: When a problem belongs to none of the parts.
+    """
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     wanted = {problem: [part for part in parts if problem in PARTS[part]] for part in parts for problem in PARTS[part]}
+    unknown = sorted(set(problems or ()) - set(wanted))
+    if unknown:
+        raise ValueError(f"No problem {', '.join(unknown)} here. Known: {', '.join(wanted)}. Choose among these.")
+    wanted = {problem: own for problem, own in wanted.items() if problems is None or problem in problems}
 
     def start(task: tuple[str, int]) -> None:
         problem, seed = task
@@ -183,6 +193,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets; see benchmarks/net_problems.py")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=sorted(PARTS))
+    parser.add_argument("--problems", nargs="+", help="only these of the parts' problems, such as abalone or iau/digits/mlp")
     parser.add_argument("--work", type=Path, default=Path("runs/nets"))
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--quick", action="store_true", help="few rows and two epochs: whether it runs, not how well")
@@ -194,7 +205,7 @@ def main() -> None:
         run_group(group["problem"], group["parts"], group["seed"], arguments.data, arguments.work, quick=arguments.quick)
         return
     work = arguments.work / "quick" if arguments.quick else arguments.work
-    run_all(arguments.parts, arguments.seeds, arguments.data, work, jobs=arguments.jobs, quick=arguments.quick)
+    run_all(arguments.parts, arguments.problems, arguments.seeds, arguments.data, work, jobs=arguments.jobs, quick=arguments.quick)
     write_page(arguments.parts, arguments.seeds, work, arguments.out)
 
 
