@@ -82,7 +82,7 @@ def _plain(row: Any) -> dict[str, Any]:
 def _one_command(place: Path, name: str) -> tuple[float, dict[str, float], dict[str, float | None]]:
     seconds, printed = _timed(place, "run", "request.yaml", "--output", name, "--json")
     costs = json.loads((place / name / "report.json").read_text(encoding="utf-8"))["costs"]
-    stages = {stage: next(cost["seconds"] for title, cost in costs.items() if stage in title.split()) for stage in STAGES}
+    stages = {stage: next(cost["seconds"] for cost in costs if stage in cost["stage"].split()) for stage in STAGES}
     return seconds, stages, json.loads(printed)["metrics"]["unlearned"]
 
 
