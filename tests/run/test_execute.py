@@ -38,7 +38,6 @@ def test_run_leaves_model_figures_and_report(write_request: WriteRequest, tmp_pa
         "rows",
         "entities.json",
         "metrics.json",
-        "entities.json",
         "report.json",
         "report.html",
         "unlearned.json",
