@@ -116,7 +116,7 @@ def unlearn_net(
             f"The task is {given.task!r}. A net is one of classification, regression and forecasting. Pass task= one of these."
         )
     given = replace(given, net=inner_net(given.net))
-    chosen = make_net_method(method if method is not None else DEFAULT_METHODS[given.task])
+    chosen = make_net_method(method if method is not None else DEFAULT_METHODS[str(given.task)])
     job = given.job(chosen, seed=seed)
     outcome = run_net_job(job, progress=progress)
     target = _target(output)
