@@ -280,6 +280,7 @@ def test_run_writes_a_report_and_is_continued(request_file, tmp_path):
     report = json.loads((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))
     assert report["verdict"] == "not audited"
     assert str(tmp_path) not in json.dumps(report)
+    assert "the model “blobs” forget 30 rows" in report["headline"][0]
     again = execute(request, output=tmp_path / "run", allow_code=True)
     assert again.facts == {"steps_executed": 0.0, "items_scored": 0.0}
     assert again.results["unlearned"].metrics["forget_accuracy"] == first.results["unlearned"].metrics["forget_accuracy"]

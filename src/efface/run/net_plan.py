@@ -111,7 +111,7 @@ class NetPlan:
             "task": problem.task,
             "problem": problem.name,
             "problem_hash": self.identity,
-            "model": request.model,
+            "model": request.model or problem.name,  # trained by the problem's recipe where none is named
             "retrained": request.retrained,
             "retrained_2": request.retrained_2,
             "method": self.method.resolved(),
