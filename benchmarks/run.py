@@ -95,6 +95,17 @@ def methods(is_quick: bool) -> Iterator[Table]:
     yield relative_table(shape, list(compare_methods(shape, names, rounds=1 if is_quick else 5, steps=3 if is_quick else 9)))
 
 
+def nets(is_quick: bool) -> Iterator[Table]:
+    """Ordinary nets: the loop, methods beside retraining, batched gradients, IAU beside exact influence, memory."""
+    from benchmarks.net_influence import influence_table
+    from benchmarks.net_memory import NET_MEMORY, QUICK_NET_MEMORY, net_memory_table
+    from benchmarks.net_speed import net_speed
+
+    yield from net_speed(is_quick)
+    yield influence_table(rounds=1 if is_quick else 5, is_quick=is_quick)
+    yield net_memory_table(QUICK_NET_MEMORY if is_quick else NET_MEMORY)
+
+
 PARTS: dict[str, Callable[[bool], Iterator[Table]]] = {
     "steps": steps,
     "evaluation": evaluation,
@@ -103,6 +114,7 @@ PARTS: dict[str, Callable[[bool], Iterator[Table]]] = {
     "job": job,
     "memory": memory,
     "methods": methods,
+    "nets": nets,
 }
 
 
