@@ -1,7 +1,7 @@
 """Methods for ordinary nets on real data, several seeds: docs/results/nets.md and its pictures.
 
     python -m benchmarks.nets --data DIR --out docs/results/nets.md
-    python -m benchmarks.nets --data DIR --quick --seeds 0 --parts fashion others --out /tmp/nets.md
+    python -m benchmarks.nets --data DIR --quick --seeds 0 --parts fashion others --out nets.md
 
 A seed decides the weights and the order of the original, the retrained models and the method; data and what must go are the same
 for all seeds. Each (problem, seed) is one process with one thread: it trains the original and two retrained models, runs every
