@@ -283,7 +283,7 @@ def _iau(name: str, data: Path) -> Problem:
         train=parts[0],
         test=parts[1],
         forget=np.arange(train // 20),
-        training=NetTraining(epochs=15, learning_rate=2e-3, batch_size=64, gradient_penalty=0.005 if penalty else 0.0),
+        training=NetTraining(epochs=10, learning_rate=2e-3, batch_size=64, gradient_penalty=0.005 if penalty else 0.0),
         num_classes=10,
         name=name,
     )
