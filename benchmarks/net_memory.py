@@ -2,7 +2,8 @@
 
 Each figure is the peak of a process of its own while a method runs, less what that process held when net and rows were there and
 the method had been run once on a few rows (libraries and their buffers load on first use). The retain rows and the batch size stay
-the same; only the number of forget rows grows. Bound: nothing, since gradients are summed batch by batch; a method that kept the
+the same; only the number of forget rows grows. The C library is told to give freed blocks of 64 KiB back to the system, else the
+figure is what its pools happen to keep. Bound: nothing, since gradients are summed batch by batch; a method that kept the
 forget rows, their gradients or a copy of them would add at least the bytes of the rows, which stand beside the figures.
 """
 
@@ -23,6 +24,8 @@ __all__ = ["FACTORS", "NET_MEMORY", "QUICK_NET_MEMORY", "NetMemoryShape", "measu
 
 FACTORS = (1, 4, 16)
 MIB = float(1 << 20)
+GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+"""glibc's settings; other C libraries do not read them."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,7 @@ def measure(method: str, settings: dict[str, Any], shape: NetMemoryShape, factor
         RuntimeError: When that process fails.
     """
     job = {"method": method, "settings": settings, "shape": asdict(shape), "factor": factor}
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    environment = {**os.environ, **GIVE_BACK, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     command = [sys.executable, "-m", "benchmarks.net_memory", "--child", json.dumps(job)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:

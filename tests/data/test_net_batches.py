@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 
-from efface.data.net_batches import PairedBatches, Relabelled, RowBatches, columns_of, label_tensor
+from efface.data.net_batches import PairedBatches, Relabelled, RowBatches, label_tensor, reader_of, rows_not_finite
 from efface.data.net_sets import ArrayRows, Part
 
 
@@ -62,7 +62,7 @@ def test_order_is_a_function_of_seed_and_epoch():
 def test_rows_fetched_singly_come_in_the_same_batches():
     rows = table(10)
     listed = Listed([rows[i] for i in range(10)])
-    assert columns_of(listed) is None
+    assert reader_of(listed) is None
     for (x, y), (x2, y2) in zip(RowBatches(rows, batch_size=4, seed=3), RowBatches(listed, batch_size=4, seed=3), strict=True):
         assert torch.equal(x, x2)
         assert torch.equal(y, y2)
@@ -86,6 +86,28 @@ def test_nested_inputs_and_labels():
     _, (values, marks) = next(iter(RowBatches(Relabelled(listed, (torch.arange(3.0), torch.ones(3))), batch_size=3)))
     assert values.tolist() == [0, 1, 2]
     assert marks.tolist() == [1, 1, 1]
+
+
+def test_a_union_in_any_order_and_no_copy():
+    rows = table(10)
+    union = ConcatDataset([Subset(rows, [7, 2, 5]), rows, Part(rows, np.array([0]))])
+    expected = [7, 2, 5, *range(10), 0]
+    assert order(RowBatches(union, batch_size=4)) == expected
+    assert sorted(order(RowBatches(union, batch_size=4, seed=2))) == sorted(expected)
+    assert all(torch.equal(x[:, 0], y.float()) for x, y in RowBatches(union, batch_size=4, seed=2))
+    batches = RowBatches(Subset(rows, range(10)), batch_size=10)
+    rows.tensors[0][3] = 99.0
+    assert float(next(iter(batches))[0][3]) == 99.0
+
+
+def test_rows_that_are_not_finite():
+    x = torch.zeros(3000, 2)
+    x[[5, 2500], 1] = torch.tensor([float("nan"), float("-inf")])
+    y = torch.zeros(3000)
+    y[7] = float("inf")
+    assert rows_not_finite(TensorDataset(x, y)) == [5, 7, 2500]
+    assert rows_not_finite(Subset(TensorDataset(x, y), [0, 2500])) == [1]
+    assert rows_not_finite(table(4)) == rows_not_finite(Listed([(torch.tensor(float("nan")), torch.tensor(0))])) == []
 
 
 def test_rows_without_labels():

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from efface.data.net_batches import RowBatches, columns_of, tensors_in
+from efface.data.net_batches import RowBatches, tensors_in
 from efface.data.net_sets import Part, as_rows
 from efface.data.problem import NetTraining, Problem
 from efface.errors import InputError
@@ -305,9 +305,8 @@ def _training(problem: Problem) -> NetTraining:
 def rows_hash(rows: Any) -> str:
     """SHA-256 over the values of all rows in order; random augmentation is drawn from a fixed seed."""
     digest = hashlib.sha256()
-    columns = columns_of(rows)
     with seeded(0):
-        for part in [columns] if columns is not None else RowBatches(rows, batch_size=256):
+        for part in RowBatches(rows, batch_size=256):
             for tensor in tensors_in(part):
                 digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
                 digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from efface.data.net_batches import Relabelled, RowBatches, columns_of, label_tensor, tensors_in
+from efface.data.net_batches import Relabelled, RowBatches, label_tensor, rows_not_finite, tensors_in
 from efface.data.problem import NetTraining
 from efface.errors import InputError, MissingNeed
 from efface.methods.base import Need
@@ -129,14 +129,12 @@ def _check_rows(job: NetJob, title: str, rows: Any) -> None:
     if len(rows) == 0:
         raise InputError(f"The {title} set is empty. Unlearning needs at least one row in it. Choose some rows.")
     _require_stable(rows, title)
-    columns = columns_of(rows)
-    for tensor in tensors_in(columns):
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            bad = (~torch.isfinite(tensor)).reshape(len(tensor), -1).any(1).nonzero().ravel()
-            raise InputError(
-                f"{len(bad)} {title} rows hold NaN or infinite values, such as row {int(bad[0])}. A net needs finite numbers. "
-                "Fill these values or drop the rows."
-            )
+    bad = rows_not_finite(rows)
+    if bad:
+        raise InputError(
+            f"{len(bad)} {title} rows hold NaN or infinite values, such as row {bad[0]}. A net needs finite numbers. "
+            "Fill these values or drop the rows."
+        )
     labels = label_tensor(rows)
     if labels is None and job.method.labels_read in (title, "both"):
         raise MissingNeed(

@@ -97,7 +97,7 @@ class Influence(NetMethod):
     def run(self, net: nn.Module, data: NetData, tools: NetTools) -> nn.Module:
         """Take v, solve for the step, and make it."""
         net.train(self.mode == "train")
-        forget = list(tools.loader(data.forget, shuffle=False, batch_size=self.config.batch_size))
+        forget: Any = tools.loader(data.forget, shuffle=False, batch_size=self.config.batch_size)
         retain: Any = tools.loader(data.kept, shuffle=False, batch_size=self.config.batch_size)
         changed = net
         if self.config.last_layer:
