@@ -58,9 +58,12 @@ reference equal to itself; and to score the same after saving and loading.
 - *Chosen logits*: the model computes logits at answer positions only; else all are computed and the same positions picked.
 - *Layers*: decoder layers are found, so objectives on activations (RMU) can run.
 - *Reference*: what is kept of the reference distribution: final hidden states with a frozen head, or logits.
+- *GRUN*: an edit at the last prompt token acts alike alone and in a batch, in scores and in what is written first, gets a
+  gradient, and is gone when switched off. *Scores*: so, but batched texts differ from single ones. *No*: no decoder layers were
+  found. {edited} say *yes*.
 
-| model type | left padding | generation | chosen logits | layers | reference |
-|---|---|---|---|---|---|"""
+| model type | left padding | generation | chosen logits | layers | reference | GRUN |
+|---|---|---|---|---|---|---|"""
 
 
 @dataclass(frozen=True)
@@ -287,10 +290,11 @@ def page(outcomes: list[Outcome]) -> str:
     mark = {True: "yes", False: "no"}
     rows = [
         f"| `{o.model_type}` | {mark[o.left_padding]} | {mark[o.generates]} "
-        f"| {mark[o.keeps_logits]} | {mark[o.layers]} | {o.head} |"
+        f"| {mark[o.keeps_logits]} | {mark[o.layers]} | {o.head} | {o.edits.replace('|', '/')} |"
         for o in good
     ]
-    lines = [INTRODUCTION.format(total=len(outcomes), version=transformers.__version__, good=len(good)), *rows]
+    edited = sum(o.edits == "yes" for o in good)
+    lines = [INTRODUCTION.format(total=len(outcomes), version=transformers.__version__, good=len(good), edited=edited), *rows]
     lines += ["", "## Those that do not", "", "| model type | reason |", "|---|---|"]
     lines += [f"| `{o.model_type}` | {o.reason.replace('|', '/')} |" for o in bad]
     return "\n".join(lines) + "\n"
