@@ -12,7 +12,19 @@ from pathlib import Path
 import pytest
 from matplotlib.text import Text
 
-from efface.report.leaderboard import Entrant, Figure, Leaderboard, PairedTest, RunLine, as_csv, as_latex, spread_text, table_rows
+from efface.report.curves import plot_curves
+from efface.report.leaderboard import (
+    AxisLine,
+    Entrant,
+    Figure,
+    Leaderboard,
+    PairedTest,
+    RunLine,
+    as_csv,
+    as_latex,
+    spread_text,
+    table_rows,
+)
 from efface.report.leaderboard_page import render_leaderboard, write_leaderboard
 from efface.report.tradeoff import plot_tradeoff
 from efface.results import Interval
@@ -103,6 +115,19 @@ def test_files_are_written_together(board: Leaderboard, tmp_path: Path) -> None:
     found = json.loads((page.parent / "table.json").read_text())
     assert found["schema"] == "efface-leaderboard/1"
     assert found["manifest"]["suite"]["model"] == "m"
+
+
+def test_curves_over_forget_sets_stand_on_the_page(board: Leaderboard) -> None:
+    def line(label: str, *values: float | None) -> AxisLine:
+        curve = tuple(Figure(v, span=None if v is None else (v - 0.1, v + 0.1)) for v in values)
+        return AxisLine(label, "m", "scalability", KEPT, Figure(-0.1), Figure(-0.2), len(values), (10, 20, 40), curve)
+
+    curved = replace(board, axes=(line("npo_a", 0.9, 0.8, 0.7), line("b&w", 0.9, None, 0.5)))
+    axes = plot_curves(curved, "scalability")
+    drawn = {tuple(each.get_ydata()) for each in axes.lines}
+    assert {(0.9, 0.8, 0.7), (0.9, 0.5)} <= drawn
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1\n10 rows", "2\n20 rows", "3\n40 rows"]
+    assert render_leaderboard(curved).count("<svg") == 2
 
 
 def test_labels_of_a_crowded_plot_do_not_overlap(board: Leaderboard) -> None:

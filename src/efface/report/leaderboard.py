@@ -161,6 +161,8 @@ class AxisLine:
         slope: Change of the utility per forget set, relative to the first.
         worst_step: Largest fall from one forget set to the next.
         folds: Forget sets.
+        rows: Rows of each forget set.
+        curve: The utility at each forget set.
     """
 
     label: str
@@ -170,6 +172,8 @@ class AxisLine:
     slope: Figure
     worst_step: Figure
     folds: int
+    rows: tuple[int, ...] = ()
+    curve: tuple[Figure, ...] = ()
 
 
 @dataclass(frozen=True)

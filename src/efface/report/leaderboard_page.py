@@ -11,6 +11,7 @@ from typing import Any
 
 from efface.report.build import plain_types
 from efface.report.catalogue import AIMS, QUESTIONS, describe, role_label
+from efface.report.curves import plot_curves
 from efface.report.html import template_environment, write_whole
 from efface.report.leaderboard import (
     Entrant,
@@ -55,6 +56,7 @@ def render_leaderboard(board: Leaderboard) -> str:
         plots=_plots(board),
         tests=[_test(test, board) for test in board.tests],
         gaps=[_test(test, board) for test in board.gaps],
+        curves=_axis_plots(board),
         axes=[
             {
                 **asdict(line),
@@ -183,6 +185,17 @@ def _plots(board: Leaderboard) -> list[dict[str, str]]:
                     "svg": inline_svg(axes, key=key, label=f"{title}, one point per model"),
                 }
             )
+    return plots
+
+
+def _axis_plots(board: Leaderboard) -> list[dict[str, str]]:
+    plots: list[dict[str, str]] = []
+    models = list(dict.fromkeys(line.model for line in board.axes))
+    for model in models:
+        for axis in dict.fromkeys(line.axis for line in board.axes if line.curve):
+            title = f"{axis.capitalize()}, {model}" if len(models) > 1 else axis.capitalize()
+            axes = plot_curves(board, axis, model=model)
+            plots.append({"title": title, "svg": inline_svg(axes, key=f"axis-{len(plots)}", label=f"{title}, one curve per line")})
     return plots
 
 

@@ -21,7 +21,17 @@ from efface.results import AxisResult, Metric, PathPoint, Results
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["COLOURS", "MARKERS", "house_style", "new_axes", "plot_axis", "plot_comparison", "plot_distribution", "plot_path"]
+__all__ = [
+    "COLOURS",
+    "MARKERS",
+    "house_style",
+    "label_ends",
+    "new_axes",
+    "plot_axis",
+    "plot_comparison",
+    "plot_distribution",
+    "plot_path",
+]
 
 COLOURS = {
     "original": "#70757d",
@@ -181,7 +191,7 @@ def plot_path(
             _band(ax, history, key, COLOURS[colour])
             ends.append((values[-1], f"{key.removesuffix('_nll')} rows", COLOURS[colour], steps[-1]))
         ax.set_ylim(0, 1.2 * max(ax.get_ylim()[1], 1e-9))
-        _label_ends(ax, ends)
+        label_ends(ax, ends)
         last = history[-1].step if history else 0
         _mark_step(ax, stopped_step, "stopped", last)
         _mark_step(ax, kept_step if kept_step != stopped_step else None, "kept", last)
@@ -213,7 +223,7 @@ def plot_axis(result: AxisResult, *, names: Sequence[str] | None = None, ax: Axe
             if last is not None:
                 ends.append((last[1], describe(name).label, COLOURS[colour], last[0]))
         ax.set_ylim(-0.03, 1.03)
-        _label_ends(ax, ends)
+        label_ends(ax, ends)
         ax.set_xticks(folds, [f"{point.fold}\n{point.rows} rows" for point in result.points])
         ax.set_xlabel("forget set" if result.axis == "scalability" else "request in a row")
         ax.grid(axis="y")
@@ -367,7 +377,7 @@ def _mark_step(ax: Axes, step: int | None, text: str, last: int) -> None:
     )
 
 
-def _label_ends(ax: Axes, ends: Sequence[tuple[float, str, str, int]]) -> None:
+def label_ends(ax: Axes, ends: Sequence[tuple[float, str, str, int]]) -> None:
     """Write each line's name beside its last point, pushed apart where two would overlap."""
     if not ends:
         return

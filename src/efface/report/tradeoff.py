@@ -13,10 +13,10 @@ from efface.report.plots import COLOURS, MARKERS, house_style, new_axes
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["plot_tradeoff"]
+__all__ = ["PALETTE", "SHAPES", "plot_tradeoff"]
 
-_PALETTE = ("#0b5fb0", "#7a3e9d", "#0f766a", "#b03060", "#6b6b00", "#a0522d")
-_SHAPES = "o^vP*X<>ph"
+PALETTE = ("#0b5fb0", "#7a3e9d", "#0f766a", "#b03060", "#6b6b00", "#a0522d")
+SHAPES = "o^vP*X<>ph"
 _NAMED = 10
 """More models than this are labelled by their number in the table."""
 _DIRECTIONS = ((1, 0), (1, 1), (1, -1), (-1, 0), (-1, 1), (-1, -1), (0, 1), (0, -1))
@@ -83,7 +83,7 @@ def _is_there(found: Figure | None) -> bool:
 def _look(entrant: Entrant, methods: int) -> tuple[str, str]:
     if entrant.is_reference:
         return COLOURS.get(entrant.label, COLOURS["soft"]), MARKERS.get(entrant.label, "s")
-    return _PALETTE[methods % len(_PALETTE)], _SHAPES[methods % len(_SHAPES)]
+    return PALETTE[methods % len(PALETTE)], SHAPES[methods % len(SHAPES)]
 
 
 def _reach(found: Figure) -> tuple[float, float, bool] | None:

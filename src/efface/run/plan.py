@@ -112,7 +112,7 @@ class Plan:
     def entities(self) -> dict[str, dict[str, int]]:
         """Return, per set, the number of each row's entity: what a paired comparison resamples, without saying who it is."""
         found: dict[str, dict[str, int]] = {}
-        for name, rows in self.data.sets.items():
+        for name, rows in (*self.data.sets.items(), *_own_sets(self.data)):
             numbers = {entity: number for number, entity in enumerate(dict.fromkeys(row.entity for row in rows))}
             found[name] = {row.id: numbers[row.entity] for row in rows}
         return found

@@ -20,7 +20,9 @@ def line(label: str, *names: str, is_reference: bool = False) -> Line:
 def curve(slope: float, worst: float) -> dict[str, object]:
     """What an axis leaves in its folder, of four forget sets."""
     metric = {"value": slope, "reason": "", "details": {"worst_step": worst}}
-    return {"axis": "scalability", "utility": "retain_knowmem", "slope": metric, "points": [{}] * 4}
+    figures = [{"retain_knowmem": {"value": 1 + slope * fold, "reason": ""}} for fold in range(4)]
+    points = [{"rows": 10 * fold, "results": {"unlearned": {"metrics": each}}} for fold, each in enumerate(figures, start=1)]
+    return {"axis": "scalability", "utility": "retain_knowmem", "slope": metric, "points": points}
 
 
 def test_columns_are_those_asked_for_or_those_that_matter() -> None:
@@ -50,6 +52,9 @@ def test_curves_become_a_slope_and_a_worst_step_over_seeds() -> None:
     assert found.slope.span == (-0.2, -0.1)
     assert found.worst_step.value == pytest.approx(-0.2)
     assert found.folds == 4
+    assert found.rows == (10, 20, 30, 40)
+    assert [each.value for each in found.curve] == pytest.approx([1.0, 0.85, 0.7, 0.55])
+    assert found.curve[3].span == pytest.approx((0.4, 0.7))
     missing = {"axis": "scalability", "utility": "u", "slope": {"value": None, "reason": "no utility", "details": {}}, "points": []}
     (none,) = axis_lines(replace(line("npo"), axes={"scalability": {"0": missing}}))
     assert none.slope.value is None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections import Counter
 
 import pytest
@@ -86,9 +85,3 @@ def test_refuses_seeds_and_models_it_cannot_tell_apart(tree) -> None:
         plan_bench(BenchSpec.from_tree({**MINI, "seeds": [1, 1]}))
     with pytest.raises(InputError, match="Several models are called"):
         plan_bench(BenchSpec.from_tree({**MINI, "model": ["embedded:mini", "embedded:mini"]}))
-
-
-@pytest.mark.skipif(importlib.util.find_spec("efface.run.axes") is not None, reason="the axes are there")
-def test_refuses_axes_while_they_are_not_built() -> None:
-    with pytest.raises(InputError, match="cannot run"):
-        plan_bench(BenchSpec.from_tree({**MINI, "axes": ["scalability"]}))

@@ -177,9 +177,21 @@ def axis_lines(line: Line) -> list[AxisLine]:
                 slope=_over_seeds([slope["value"] for slope in slopes], reasons),
                 worst_step=_over_seeds(steps, reasons),
                 folds=max((len(curve["points"]) for curve in curves.values()), default=0),
+                rows=tuple(point["rows"] for point in next((curve["points"] for curve in curves.values()), ())),
+                curve=_curve_over_seeds(list(curves.values())),
             )
         )
     return found
+
+
+def _curve_over_seeds(curves: Sequence[Mapping[str, Any]]) -> tuple[Figure, ...]:
+    """Return the utility at every forget set, means over seeds."""
+    found = []
+    for points in zip(*(curve["points"] for curve in curves), strict=False):
+        metrics = [point["results"]["unlearned"]["metrics"][curve["utility"]] for point, curve in zip(points, curves, strict=True)]
+        values = [metric["value"] for metric in metrics if metric["value"] is not None]
+        found.append(_over_seeds(values, [metric["reason"] for metric in metrics if metric["value"] is None]))
+    return tuple(found)
 
 
 def _over_seeds(values: Sequence[float], reasons: Sequence[str]) -> Figure:

@@ -9,7 +9,6 @@ that nodes of two suites, or of a suite that has grown, are one node where they 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,7 @@ from typing import Any, Literal
 
 from efface.errors import EffaceError, InputError
 from efface.request import ForgetRequest, Seeds
-from efface.run.bench.spec import AXES, REFERENCES, Axis, BenchSpec, ModelEntry, Reference, Variant
+from efface.run.bench.spec import REFERENCES, BenchSpec, ModelEntry, Reference, Variant
 from efface.run.evaluation import TINY
 from efface.run.lineage import model_identity
 from efface.run.plan import Plan, make_plan
@@ -101,7 +100,6 @@ def plan_bench(spec: BenchSpec) -> BenchPlan:
         InputError: When a row, name, setting or model is wrong in any run; names the run.
         MissingNeed: When a method needs something that the suite does not give.
     """
-    _require_axes(spec.axes)
     return _Builder(spec).build()
 
 
@@ -246,11 +244,3 @@ def _measured(plan: Plan) -> dict[str, Any]:
         "seed": request.seeds.evaluation,
         "max_length": request.unlearning.max_length,
     }
-
-
-def _require_axes(axes: Sequence[Axis]) -> None:
-    if axes and importlib.util.find_spec("efface.run.axes") is None:
-        raise InputError(
-            f"The suite asks for the axes {', '.join(axes)}, which this version of efface cannot run. They are "
-            f"{' and '.join(AXES)}. Leave axes out."
-        )

@@ -6,7 +6,6 @@ with the bench.
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
 import time
@@ -118,9 +117,10 @@ def _run(request: Any, task: Mapping[str, Any], report: _Reporter) -> None:
 
 
 def _axis(request: Any, task: Mapping[str, Any], report: _Reporter) -> None:
+    from efface.run.axes import run_axes
+
     folder = Path(task["folder"])
     folder.mkdir(parents=True, exist_ok=True)
-    run_axes = importlib.import_module("efface.run.axes").run_axes
     found = run_axes(request, axis=task["axis"], output=folder, progress=report)
     write_json(folder / "axis.json", found.as_dict())
 
