@@ -29,7 +29,7 @@ AGGREGATES = ("memorization_score", "utility_score", "privacy_score", "aggregate
 
 UTILITY_PARTS = ("model_utility", "world_utility")
 """Utility figures, the first that is there is taken; world utility is that of models without general knowledge."""
-FLUENCY_PARTS = ("forget_gibberish", "forget_fluency", "forget_word_entropy")
+FLUENCY_PARTS = ("forget_gibberish", "forget_classifier_fluency", "forget_word_entropy")
 """Fluency figures, the first that is there is taken; the published score uses a gibberish classifier."""
 
 _PUBLISHED = ("model_utility", "forget_gibberish")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from efface.report.families import Family, Scale
 from efface.report.net_families import NET_FAMILIES, NET_SETS
+from efface.report.suite_families import SUITE_FAMILIES
 from efface.results import Results
 
 __all__ = ["AIMS", "QUESTIONS", "ROLES", "Description", "Question", "describe", "role_label", "sorted_names"]
@@ -299,6 +300,7 @@ _FAMILIES = (
     Family("truth_ratio_knowledge", "truth ratio, knowledge form", "Share of probability on the true answer."),
     Family("log_truth_ratio", "truth ratio, median of logs", "The median of the logarithms.", "open"),
     Family("nll", "loss", "Negative log-probability per token, in nats.", "open"),
+    *SUITE_FAMILIES,
     *NET_FAMILIES,
 )
 _BY_NAME = {family.name: (place, family) for place, family in enumerate(_FAMILIES)}
@@ -339,7 +341,8 @@ def describe(name: str) -> Description:
     """Return how the figure called ``name`` is shown."""
     family_name = next((f for f in _LONGEST_FIRST if name == f or name.endswith(f"_{f}")), None)
     if family_name is None:
-        return _unknown(name)
+        stem = name.removesuffix("_gap")
+        return _gap(name, describe(stem)) if stem != name and describe(stem).family in _BY_NAME else _unknown(name)
     place, family = _BY_NAME[family_name]
     set_name = name[: -len(family_name)].rstrip("_")
     if not set_name and family_name in {"extraction_strength", "exact_memorization", "truth_ratio"}:
@@ -384,6 +387,12 @@ def _set(name: str) -> tuple[str, str, str, int]:
         rank = list(_SETS).index(base) if base else len(_SETS)
         return f"{label}, {_FORMS[form][0]}".removeprefix(", ").capitalize(), question, form, rank
     return _humanise(name), _SETS[base][1] if base else "kept", "", len(_SETS) + 1
+
+
+def _gap(name: str, of: Description) -> Description:
+    """Place the distance of a figure to the retrained model's on the same rows."""
+    text = f"{of.explanation} Here less the retrained model's on the same rows: 0 is as if never seen."
+    return Description(f"{of.label}, gap", text, "alike", "open", of.order + 1, of.set_name, name, False)
 
 
 def _unknown(name: str) -> Description:
