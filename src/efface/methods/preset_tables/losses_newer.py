@@ -10,9 +10,7 @@ from efface.methods.preset import scaled as _scaled
 
 __all__ = ["LOSSES_NEWER"]
 
-_BASIS = (
-    "up to five runs by hand on the embedded default world, seed 0, judged on the figures of that seed; starting points, not optima"
-)
+_BASIS = "the best of nine settings on a world that no table shows (docs/results/tuning.md)"
 _FIVE = Training(epochs=5.0, warmup=0.2)
 _CLOSER_LOOK = Paper(
     "A Closer Look at Machine Unlearning for Large Language Models",
@@ -34,7 +32,7 @@ LOSSES_NEWER: tuple[Preset, ...] = (
         {"name": "satimp"},
         {"name": "nll"},
         _FIVE,
-        scaled(5e-4, 8, objective={"beta1": 1.0, "beta2": 0.0}),
+        scaled(2e-4, 8, objective={"beta1": 1.0, "beta2": 0.0}, forget_weight=0.3),
         "OpenUnlearning's configuration: beta1 5, beta2 1, forget weight 0.1, retain weight 1, 5 epochs, learning rate 1e-5",
         forget_weight=0.1,
         notes=("Starts slowly on what is memorised well: the weight of a token with p = 0.999 is a thousandth. beta2 0 does not.",),
@@ -44,7 +42,7 @@ LOSSES_NEWER: tuple[Preset, ...] = (
         {"name": "ceu"},
         {"name": "nll"},
         Training(epochs=9.0, learning_rate=2e-6),
-        scaled(3e-4, 8, stop="off", forget_weight=0.3),
+        scaled(3e-4, 8, stop="off", forget_weight=0.1),
         "the author's run: 9 epochs, learning rate 2e-6; the retain term is ours",
         notes=("The published method has no retain term and takes the rest of the model along; this preset adds one.",),
     ),
@@ -65,7 +63,7 @@ LOSSES_NEWER: tuple[Preset, ...] = (
         {"name": "me"},
         {"name": "nll"},
         _FIVE,
-        scaled(5e-4, 10, stop="off", forget_weight=0.4),
+        scaled(5e-4, 10, stop="off", forget_weight=0.133),
         "the paper: forget weight 0.1, retain weight 1, 5 epochs, learning rate 1e-5",
         forget_weight=0.1,
         notes=("The forget answers end at ln V nats per token, which no model that never saw them shows.",),
@@ -86,7 +84,7 @@ LOSSES_NEWER: tuple[Preset, ...] = (
         {"name": "ihl"},
         {"name": "nll"},
         _FIVE,
-        scaled(5e-4, 6, stop="off", forget_weight=0.5),
+        scaled(2e-4, 6, stop="off", forget_weight=0.5),
         "TOFU's own schedule, which the released code takes over: 5 epochs, 32 rows, one epoch of warm-up",
     ),
     Preset(
@@ -94,7 +92,7 @@ LOSSES_NEWER: tuple[Preset, ...] = (
         {"name": "jensun"},
         {"name": "js"},
         Training(learning_rate=8e-6),
-        scaled(3e-4, 18, stop="off", retention={"weight": 3.0}),
+        scaled(7.5e-4, 18, stop="off", retention={"weight": 3.0}, forget_weight=0.333),
         "the released code: both weights 1, 10 epochs, learning rate 8e-6, weight decay 0.01",
         notes=(
             "Nothing happens until the refusal's tokens are plausible, and then much at once: watch what no retain row covers.",
@@ -122,7 +120,7 @@ LOSSES_NEWER: tuple[Preset, ...] = (
         {"name": "altpo"},
         {"name": "nll"},
         Training(learning_rate=5e-5, batch_size=35),
-        scaled(3e-4, 9, objective={"writing": "deviate"}, forget_weight=0.1),
+        scaled(7.5e-4, 9, objective={"writing": "deviate"}, forget_weight=0.0333),
         "the released configuration for Llama 3.2: 10 epochs, learning rate 5e-5, 5 rows x 7 accumulation steps, retain weight 1",
         notes=(
             "writing prompt asks the model for other answers and needs one that follows instructions; deviate needs none.",
