@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from efface.evals import describe_metric
+from efface.methods.nets.catalogue import describe_net, net_methods
 from efface.methods.presets import describe, method_names
 from efface.registry import METRICS
 
@@ -23,6 +24,12 @@ Every paper something here comes from, and the settings that are its own. Writte
 ## Methods
 
 | method | paper | intention | plugs | where the defaults come from |
+|---|---|---|---|---|
+"""
+NETS_HEAD = """
+## Methods for ordinary nets
+
+| method | paper | intention | approach | settings |
 |---|---|---|---|---|
 """
 METRICS_HEAD = """
@@ -38,13 +45,22 @@ def build() -> str:
     methods = "".join(_method_line(describe(name)) for name in method_names())
     found = [describe_metric(name) for name in METRICS.names()]
     metrics = "".join(_line(f"`{metric['name']}`", metric["paper"] or "ours", metric["title"]) for metric in found)
-    return HEAD + methods + METRICS_HEAD + metrics
+    nets = "".join(_net_line(describe_net(name)) for name in net_methods())
+    return HEAD + methods + NETS_HEAD + nets + METRICS_HEAD + metrics
 
 
 def _method_line(method: Mapping[str, Any]) -> str:
-    paper = method["paper"]
-    source = "ours" if paper is None else f"[{paper['title']}]({paper['url']}), {paper['authors']} {paper['year']}"
-    return _line(f"`{method['name']}`", source, method["intention"], _plugs(method["expansion"]), method["source"])
+    plugs = _plugs(method["expansion"])
+    return _line(f"`{method['name']}`", _source(method["paper"]), method["intention"], plugs, method["source"])
+
+
+def _net_line(method: Mapping[str, Any]) -> str:
+    settings = ", ".join(f"{name}={setting['default']}" for name, setting in method["hyperparameters"].items())
+    return _line(f"`{method['name']}`", _source(method["paper"]), method["intention"], method["approach"], f"`{settings}`")
+
+
+def _source(paper: Mapping[str, Any] | None) -> str:
+    return "ours" if paper is None else f"[{paper['title']}]({paper['url']}), {paper['authors']} {paper['year']}"
 
 
 def _plugs(expansion: Mapping[str, Any]) -> str:

@@ -50,6 +50,10 @@ memorisation), `forget_qa` and `retain_qa` (`forget_knowmem`, `retain_knowmem`, 
 `retain_qa_icl` as examples, `privleak_forget` and `privleak_holdout` (`muse_mia_min_k`, `muse_privleak`). How a suite says what it
 measures: [suites](suites.md).
 
+The suite `nets` measures ordinary nets: `forget`, `retain` and `test`, and where it is known which test rows are of the forgotten
+kind `test_retain` and `test_forget` ([what is measured](nets.md#what-is-measured)). Its figures are those whose rows are called
+rows of a net below: from `accuracy` to `anamnesis_index`.
+
 A key that ends in `_forget` or `_holdout` is judged like that set, any other like what must not change.
 """
 

@@ -33,6 +33,8 @@ from efface.report.wording import MINUS, count, figure
 __all__ = ["render_leaderboard", "write_leaderboard"]
 
 _GROUPS = {
+    "owner": "The data owner",
+    "deployer": "The deployer",
     "forgotten": "To be forgotten",
     "kept": "To be kept",
     "behaviour": "Behaviour",

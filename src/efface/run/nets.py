@@ -15,6 +15,7 @@ from torch import nn
 from efface.data.net_sets import as_rows
 from efface.data.problem import NetTraining, Problem
 from efface.errors import InputError
+from efface.evals.nets.relearned import Relearning
 from efface.evals.nets.suite import evaluate_nets, untrained_of
 from efface.methods.nets.base import NetMethod
 from efface.models.fingerprint import weights_hash
@@ -31,10 +32,13 @@ from efface.run.net_plan import DEFAULT_METHODS, NetPlan, find_problem, make_net
 from efface.run.progress import Progress
 from efface.run.record import RunResult, read_unlearned, unlearned_record
 from efface.train.language_model import cpu_threads
+from efface.train.net_relearn import relearner
 from efface.train.unlearn_net import NetJob, NetOutcome, check_job, run_net_job
 
 __all__ = ["NetInput", "evaluate_net", "execute_net", "unlearn_net", "unlearn_request"]
 
+RELEARN_CAP = 200
+"""Optimiser steps after which a whole run gives up relearning; each is followed by a look at no more than 500 rows."""
 ROLES = ("retrained", "original", "unlearned", "retrained_2")
 
 
@@ -302,7 +306,14 @@ def _evaluate_once(
     seed = plan.request.seeds.evaluation
     untrained = untrained_of(plan.problem, seed) if plan.problem.task == "classification" else None
     with cpu_threads(threads_for(plan, next(iter(predictors.values())).net)):
-        results = evaluate_nets(predictors, plan.problem, untrained=untrained, seed=seed, progress=_staged(progress))
+        results = evaluate_nets(
+            predictors,
+            plan.problem,
+            untrained=untrained,
+            relearning=Relearning(relearner(plan.problem, seed=seed), cap=RELEARN_CAP),
+            seed=seed,
+            progress=_staged(progress),
+        )
     folder.write("metrics.json", {role: result.as_dict() for role, result in results.items()})
     rows = (len(plan.problem.train) + len(plan.problem.test)) * len(predictors)
     folder.finish("evaluation", {"items_scored": rows})

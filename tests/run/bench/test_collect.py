@@ -31,6 +31,9 @@ def test_columns_are_those_asked_for_or_those_that_matter() -> None:
     # Facts say what ROUGE would on the same rows, which nobody asked of the retain rows; a figure of another package has a place.
     assert choose_columns(lines, known, ()) == ("forget_fact_accuracy", "retain_rouge", "zebra_score")
     assert choose_columns(lines, known, ("forget_nll",)) == ("forget_nll",)
+    muse = [line("npo", "retain_knowmem", "forget_verbmem", "muse_privleak", "forget_qa_nll")]
+    found = choose_columns(muse, sorted(muse[0].seeds["0"].results.metrics), ())
+    assert found == ("forget_verbmem", "muse_privleak", "retain_knowmem")
     with pytest.raises(InputError, match="Did you mean 'forget_rouge'"):
         choose_columns(lines, known, ("forget_rogue",))
 

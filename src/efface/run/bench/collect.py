@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from statistics import mean
 from typing import Any
 
-from efface.report.catalogue import describe, sorted_names
+from efface.report.catalogue import QUESTIONS, describe, sorted_names
 from efface.report.leaderboard import AxisLine, Entrant, Figure, Leaderboard, RunLine
 from efface.results import Aim
 from efface.run.bench.entrants import Line, keep_lines, read_lines
@@ -41,6 +41,10 @@ _FACTS_SAY_IT = ("rouge", "probability")
 """Figures left out of the main table where facts were asked on the same rows: they are in the table of every figure."""
 _TESTED = 2
 """Figures per question (forgotten, kept) that methods are tested on."""
+_PLACES = {question.key: place for place, question in enumerate(QUESTIONS)}
+_UNKNOWN = 900
+"""Order of a figure that the reports do not know."""
+_MOST_COLUMNS = 8
 _UTILITIES = ("world_utility", "model_utility")
 
 
@@ -138,7 +142,10 @@ def choose_columns(lines: Sequence[Line], known: Sequence[str], asked: Sequence[
         ]
         if names and not (family in _FACTS_SAY_IT and f"{set_name}_fact_accuracy" in found):
             found.append(min(names, key=len))
-    own = [name for name in there if describe(name).is_main and describe(name).order == 900]  # of suites beside the built-in ones
+    if not found:  # a suite with figures of its own, such as muse: its main ones in the order of the reports
+        main = [name for name in there if describe(name).is_main and describe(name).order < _UNKNOWN]
+        found = sorted(main, key=lambda name: (_PLACES[describe(name).question], describe(name).order))[:_MOST_COLUMNS]
+    own = [name for name in there if describe(name).is_main and describe(name).order == _UNKNOWN]  # of other packages
     return tuple([*found, *own])
 
 
@@ -220,7 +227,8 @@ def _of(names: Sequence[str], question: str) -> list[str]:
 
 def _tradeoffs(columns: Sequence[str]) -> tuple[tuple[str, str], ...]:
     """Pair what should go with what should stay: the first of each, and the same rows' new wordings where both are there."""
-    forgotten, kept = _of(columns, "forgotten"), _of(columns, "kept")
+    forgotten = _of(columns, "forgotten") or _of(columns, "owner")
+    kept = _of(columns, "kept") or _of(columns, "deployer")
     utility = next((name for name in _UTILITIES if name in columns), kept[0] if kept else None)
     if not forgotten or utility is None:
         return ()

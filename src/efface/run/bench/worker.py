@@ -122,7 +122,8 @@ def _axis(request: Any, task: Mapping[str, Any], report: _Reporter) -> None:
     folder = Path(task["folder"])
     folder.mkdir(parents=True, exist_ok=True)
     found = run_axes(request, axis=task["axis"], output=folder, progress=report)
-    write_json(folder / "axis.json", found.as_dict())
+    if found is not None:  # None in a process that is not the main one
+        write_json(folder / "axis.json", found.as_dict())
 
 
 class _Reporter:
