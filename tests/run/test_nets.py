@@ -19,6 +19,7 @@ from efface.errors import InputError, MissingNeed
 from efface.methods.nets.fine_tune import FineTune
 from efface.models.net_files import load_net
 from efface.run import execute
+from efface.run.sequence import execute_in_turn
 
 PROBLEM = """
 import torch
@@ -301,6 +302,15 @@ def test_what_is_shipped_is_what_was_measured(request_file, tmp_path):
     assert made.weights_hash == ran.unlearned.weights_hash
     figures = efface.evaluate(made, request=request, allow_code=True)
     assert figures.value("average_gap") == pytest.approx(ran.results["unlearned"].value("average_gap"))
+
+
+def test_requests_in_a_row_continue_on_what_the_one_before_left(request_file, tmp_path):
+    first = efface.ForgetRequest.read(request_file)
+    second = efface.ForgetRequest.read(request_file, ["method.name=scrub", "method.epochs=2"])
+    runs = execute_in_turn([first, second], output=tmp_path / "row", allow_code=True)
+    left, found = (run.results[role] for run, role in zip(runs, ("unlearned", "original"), strict=True))
+    assert found["forget_loss"].value == pytest.approx(left["forget_loss"].value)
+    assert left["forget_loss"].value != pytest.approx(runs[0].results["original"]["forget_loss"].value)
 
 
 def test_another_training_seed_is_another_original(request_file, tmp_path):
