@@ -89,7 +89,8 @@ def shadow_attack(
 ) -> PerExampleAttack:
     """Train shadow models, fit a Gaussian per example and kind, and attack models that took no part in the fit.
 
-    Each model draws half of the examples at random. A model made by ``make_unlearned`` was trained with its half and made to forget
+    Each model draws half of the examples at random, every second one the other half of the one before it, as LiRA does: each
+    example falls into equally many. A model made by ``make_unlearned`` was trained with its half and made to forget
     it; one made by ``make_retrained`` was trained without it. Of every shadow model the figures of its own half are used.
 
     Args:
@@ -107,7 +108,7 @@ def shadow_attack(
     if pairs < 4:
         raise InputError(f"{pairs} pairs of shadow models were asked for. A Gaussian per example needs at least 4. Raise pairs.")
     rng = np.random.default_rng(seed)
-    halves = [np.sort(rng.permutation(examples)[: examples // 2]) for _ in range(pairs + targets)]
+    halves = _halves(rng, examples, pairs) + _halves(rng, examples, targets)
     seen = _figures(make_unlearned, phi, halves, examples, seed)
     unseen = _figures(make_retrained, phi, halves, examples, seed + 10_000)
     fits = [_fit(table[:pairs]) for table in (seen, unseen)]
@@ -127,6 +128,14 @@ def shadow_attack(
         scores_unseen=tuple(map(float, negative)),
         pairs=pairs,
     )
+
+
+def _halves(rng: np.random.Generator, examples: int, count: int) -> list[NDArray[np.int64]]:
+    found: list[NDArray[np.int64]] = []
+    for _ in range(0, count, 2):
+        order = rng.permutation(examples)
+        found += [np.sort(order[: examples // 2]), np.sort(order[examples // 2 :])]
+    return found[:count]
 
 
 def _figures(make: MakeModel, phi: Callable[[Any], ArrayLike], halves: list[NDArray[np.int64]], examples: int, seed: int) -> Floats:
