@@ -64,8 +64,8 @@ def _grun(
 
 _SMALL_ADAPTER = {"depths": (0.1,), "gate": "mlp"}
 _BASIS = (
-    "two dozen short runs on one embedded model of 0.8 million parameters: the first block, since later edits changed the first "
-    "word of an answer and left its facts; a weak forget weight for the same reason; starting points, not optima"
+    "the best of nine rates and weights on a world that no table shows (docs/results/tuning.md), around the first block, a rank and "
+    "a weak forget weight found in two dozen short runs: later edits, and stronger ones, changed a first word and left the facts"
 )
 
 
@@ -78,14 +78,14 @@ GATED: tuple[Preset, ...] = (
         "grun_grad_diff",
         {"name": "ga"},
         "gradient difference inside a gated edit of hidden states",
-        _small(forget_weight=0.2),
+        _small(forget_weight=0.6),
         retain={"name": "nll", "weight": 2.0},
     ),
     _grun(
         "grun_npo",
         {"name": "npo"},
         "NPO inside a gated edit of hidden states",
-        _small(forget_weight=0.01),
+        _small(1e-2, forget_weight=0.03),
         retain={"name": "nll"},
         forget_weight=100.0,
     ),
@@ -93,14 +93,14 @@ GATED: tuple[Preset, ...] = (
         "grun_idk",
         {"name": "idk", "fixed_per_row": True},
         "refusals learnt inside a gated edit of hidden states",
-        _small(1e-2, 40, rank=32),
+        _small(4e-3, 40, rank=32),
         retain={"name": "nll"},
     ),
     _grun(
         "grun_rmu",
         {"name": "rmu", "layer": -1, "steering_coefficient": 300.0, "trained": "all"},
         "RMU inside a gated edit of hidden states",
-        _small(objective={"layer": 1, "steering_coefficient": 20.0}),
+        _small(1e-2, objective={"layer": 1, "steering_coefficient": 20.0}, forget_weight=0.333),
         retain={"name": "embedding"},
         training=Training(4.0, 4e-3, 16, "linear", 0.0, 0.0, "off"),
         source=_WMDP,
@@ -111,7 +111,7 @@ GATED: tuple[Preset, ...] = (
         {"name": "npo"},
         {"name": "nll"},
         _TRAINING,
-        scaled(4e-3, 20, stop="off", adapter={"rank": 16, "depths": (0.1,)}, forget_weight=0.01, basis=_BASIS),
+        scaled(1e-2, 20, stop="off", adapter={"rank": 16, "depths": (0.1,)}, forget_weight=0.03, basis=_BASIS),
         "grun_npo's, without the gate: the ablation of its paper",
         adapter="reft",
         forget_weight=100.0,
