@@ -64,8 +64,8 @@ def _grun(
 
 _SMALL_ADAPTER = {"depths": (0.1,), "gate": "mlp"}
 _BASIS = (
-    "the best of nine rates and weights on a world that no table shows (docs/results/tuning.md), around the first block, a rank and "
-    "a weak forget weight found in two dozen short runs: later edits, and stronger ones, changed a first word and left the facts"
+    "best of nine rates and weights on a world that no table shows (docs/results/tuning.md), around the first block, a rank and "
+    "a weak weight found in two dozen short runs: later edits, and stronger ones, changed a first word and left the facts"
 )
 
 
