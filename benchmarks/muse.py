@@ -49,6 +49,17 @@ CRITERIA: Mapping[str, str] = {
     "muse_privleak": "PrivLeak",
     "retain_knowmem": "utility (KnowMem, retain)",
 }
+COPIED: Mapping[str, str] = {
+    "passages_forget_rouge": "forget: ROUGE-L",
+    "passages_forget_longest_verbatim": "longest copy (words)",
+    "passages_forget_longest_near_verbatim": "near copy (words)",
+    "passages_forget_extraction_probability": "extraction",
+    "passages_forget_repetition_rate": "repetition",
+    "passages_retain_rouge": "retain: ROUGE-L",
+    "passages_retain_longest_verbatim": "longest copy (words)",
+    "passages_retain_repetition_rate": "repetition",
+}
+"""Figures of the copyright suite on the same models: what must not be copied, and what may stay."""
 FACTS: Mapping[str, str] = {"forget_qa_fact_accuracy": "forget facts", "retain_qa_fact_accuracy": "retain facts"}
 AXES = ("scalability", "sustainability")
 BARE = ("original", "retrained")
@@ -89,6 +100,7 @@ def run_cell(cell: Cell, work: Path) -> None:
         record["axes"][axis] = result.as_dict()
         if axis == "scalability":
             record["whole"] = {role: found.as_dict() for role, found in result.points[-1].results.items()}
+            record["copyright"] = copied(request, result.points[-1], work / cell.name)
     record["entities"] = {row.id: row.entity for rows in (*world.sets.values(), *shaped.sets.values()) for row in rows}
     record["seconds"] = time.perf_counter() - started
     target = work / cell.name / "result.json"
@@ -97,15 +109,29 @@ def run_cell(cell: Cell, work: Path) -> None:
     temporary.replace(target)
 
 
+def copied(request: Any, whole: Any, folder: Path) -> dict[str, Any]:
+    """Return the copyright suite's figures of the model that unlearned the whole forget set, and of the two it stands between."""
+    from efface.request import ForgetRequest
+    from efface.run.plan import make_plan, prepare_models
+    from efface.run.verbs import evaluate
+
+    asked = ForgetRequest(model="embedded", seeds=request.seeds, evaluate="copyright")
+    places = prepare_models(make_plan(asked, trains=False))
+    retrained = evaluate(str(places["retrained"]), request=asked, against=None, role="retrained")
+    models = {"original": places["original"], "unlearned": (folder / whole.report).parent / "model"}
+    found = {role: evaluate(str(place), request=asked, against=retrained, role=role) for role, place in models.items()}
+    return {role: results.as_dict() for role, results in (found | {"retrained": retrained}).items()}
+
+
 def read(cell: Cell, work: Path) -> dict[str, Any]:
     """Return what a finished cell wrote."""
     data: dict[str, Any] = json.loads((work / cell.name / "result.json").read_text(encoding="utf-8"))
     return data
 
 
-def figure(records: Sequence[Mapping[str, Any]], role: str, name: str) -> str:
+def figure(records: Sequence[Mapping[str, Any]], role: str, name: str, part: str = "whole") -> str:
     """Return a figure's mean over seeds with its interval (seeds are drawn first, then entities), or its range."""
-    metrics = [Metric.from_dict(record["whole"][role]["metrics"][name]) for record in records]
+    metrics = [Metric.from_dict(record[part][role]["metrics"][name]) for record in records]
     values = [metric.value for metric in metrics if metric.value is not None]
     if len(values) < len(metrics):
         return "0 (by definition)" if role == "retrained" and name == "muse_privleak" else "n/a"
@@ -146,7 +172,8 @@ def page(records: Mapping[str, Sequence[Mapping[str, Any]]], pictures: Mapping[s
         cells += [slope(found, axis) for axis in AXES] + [figure(found, "unlearned", name) for name in FACTS]
         lines.append("| " + " | ".join([f"{METHODS.get(method, method)} (`{method}`)", *cells]) + " |")
     curves = [f"\n![{axis.capitalize()}: utility over folds]({picture})\n" for axis, picture in pictures.items()]
-    return "\n".join([HEAD.format(seeds=seeds), *lines, "", *curves, *(_curve_table(records, axis) for axis in AXES)])
+    tables = [_copied_table(records), *(_curve_table(records, axis) for axis in AXES)]
+    return "\n".join([HEAD.format(seeds=seeds), *lines, "", *curves, *tables])
 
 
 HEAD = """# MUSE on the embedded world
@@ -160,6 +187,27 @@ method sees a row. Figures are means over {seeds} seed(s), each with a world and
 question, hence the retrained row beside it; fact accuracy gives none. Slopes: change of the utility per fold as a share of the
 first fold's; folds of 2, 5, 10 and 20 people, and four requests of five. FLAT takes no texts and is given each passage as a
 question and its answer.
+"""
+
+
+def _copied_table(records: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """Return the copyright suite on the same models, after the whole forget set."""
+    first = next(iter(records.values()))
+    rows = [(role, first, role) for role in BARE]
+    rows += [(f"{METHODS.get(method, method)} (`{method}`)", found, "unlearned") for method, found in records.items()]
+    lines = [COPIED_HEAD, "| model | " + " | ".join(COPIED.values()) + " |", "|---" * (len(COPIED) + 1) + "|"]
+    lines += [
+        "| " + " | ".join([label, *(figure(found, role, name, "copyright") for name in COPIED)]) + " |"
+        for label, found, role in rows
+    ]
+    return "\n".join(lines) + "\n"
+
+
+COPIED_HEAD = """## Copyright suite
+
+The same models after the whole forget set: passages continued after their first third. The forget passages are among what was to be
+forgotten; of the retain passages methods were given every other person's. *Longest copy*: words in the longest run taken over, mean
+over passages; *extraction*: chance of at least one word-for-word continuation in many samples.
 """
 
 
