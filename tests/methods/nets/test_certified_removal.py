@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import math
+import os
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_breast_cancer
@@ -52,6 +56,35 @@ def test_the_gradient_left_is_below_the_bound_and_the_exact_answer_near(rows: tu
     assert float((made.weight - exact.weight).norm()) < 0.1 * before
     # doing nothing would not pass: its gradient over the rows left is far above the bound
     assert float(net.gradient(0, kept, signs).norm()) > bound
+
+
+def mnist_threes_and_eights() -> tuple[Tensor, Tensor]:
+    """Threes and eights of real MNIST through a random projection to 64 numbers, rows of length 1."""
+    folder = Path(os.environ.get("EFFACE_MNIST_DIR") or Path(__file__).parents[4] / "shared" / "data" / "mnist10k")
+    files = [folder / f"t10k-{kind}.gz" for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")]
+    if not all(file.is_file() for file in files):
+        pytest.skip("no MNIST: set EFFACE_MNIST_DIR to a folder with t10k-images-idx3-ubyte.gz and its labels")
+    pixels, labels = (
+        np.frombuffer(gzip.decompress(file.read_bytes()), np.uint8, offset=offset)
+        for file, offset in zip(files, (16, 8), strict=True)
+    )
+    chosen = np.isin(labels, (3, 8))
+    x = torch.tensor(pixels.reshape(-1, 784)[chosen], dtype=torch.float64)
+    x = x @ torch.randn(784, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    return x / x.norm(dim=1, keepdim=True), torch.tensor((labels[chosen] == 8).astype(np.int64))
+
+
+def test_the_certificate_holds_on_real_digits() -> None:
+    x, y = mnist_threes_and_eights()
+    gone, lam = 5, 1e-3
+    net = CertifiedLinear.trained_on(x, y, lam=lam, sigma=10.0, seed=0)
+    made = run_net_job(job(net, x, y, gone, epsilon=100.0)).net
+    assert isinstance(made, CertifiedLinear)
+    kept, signs = x[gone:], made.signs(y[gone:], 0)
+    bound = float(made.bound)
+    assert float(made.gradient(0, kept, signs).norm()) <= bound < float(net.gradient(0, kept, signs).norm())
+    exact = CertifiedLinear.trained_on(kept, y[gone:], lam=lam, sigma=10.0, seed=0)
+    assert float((made.weight - exact.weight).norm()) <= bound / (lam * len(kept))
 
 
 def test_bounds_add_up_until_the_certificate_is_refused(rows: tuple[Tensor, Tensor]) -> None:
