@@ -60,7 +60,7 @@ reference equal to itself; and to score the same after saving and loading.
 - *Reference*: what is kept of the reference distribution: final hidden states with a frozen head, or logits.
 - *GRUN*: an edit at the last prompt token acts alike alone and in a batch, in scores and in what is written first, gets a
   gradient, and is gone when switched off. *Scores*: so, but batched texts differ from single ones. *No*: no decoder layers were
-  found. {edited} say *yes*.
+  found. Else what went wrong. {edited} say *yes*.
 
 | model type | left padding | generation | chosen logits | layers | reference | GRUN |
 |---|---|---|---|---|---|---|"""
@@ -187,6 +187,8 @@ def check_edits(model: Any) -> str:
         _check_first_token(edited)
     except (CheckFailed, InputError) as error:
         return str(error).split(". ")[0]
+    except Exception as error:  # the edit does not fit this family; all else does
+        return f"{type(error).__name__}: {str(error).splitlines()[0][:80]}"
     return "yes" if _succeeds(lambda: check_generation(edited)) else "scores"
 
 
