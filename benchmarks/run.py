@@ -92,7 +92,7 @@ def methods(is_quick: bool) -> Iterator[Table]:
 
     shape = QUICK_SHAPE if is_quick else RELATIVE_SHAPE
     names = ["npo", "rmu"] if is_quick else list(PRESETS)
-    yield relative_table(shape, list(compare_methods(shape, names, rounds=1 if is_quick else 5, steps=3 if is_quick else 9)))
+    yield relative_table(shape, list(compare_methods(shape, names, rounds=1 if is_quick else 3, steps=3 if is_quick else 6)))
 
 
 def nets(is_quick: bool) -> Iterator[Table]:
