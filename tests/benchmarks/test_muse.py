@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.muse import AXES, BARE, CRITERIA, FACTS, METHODS, draw, page
+from benchmarks.muse import AXES, BARE, COPIED, CRITERIA, FACTS, METHODS, draw, page
 from efface.methods.presets import PRESETS
 from efface.results import Metric
 
@@ -21,6 +21,7 @@ def record(value: float) -> dict[str, object]:
     points = [{"fold": n, "rows": n, "entities": n, "results": {"unlearned": {"metrics": metrics}}} for n in (1, 2)]
     return {
         "whole": {role: {"metrics": bare if role == "retrained" else metrics} for role in (*BARE, "unlearned")},
+        "copyright": {role: {"metrics": {name: metric(name, 2 * value) for name in COPIED}} for role in (*BARE, "unlearned")},
         "axes": {axis: {"slope": slope, "points": points} for axis in AXES},
         "entities": {"a": "p1", "b": "p2"},
         "seconds": 1.0,
@@ -35,6 +36,8 @@ def test_page_and_plot(tmp_path: Path) -> None:
     assert "-5.0 % (-5.0 to -5.0); worst -0.10, to fold 2" in text
     assert "what the data owner asks" in text
     assert "| ga | 0.10 / 0.10 / -50 / 0.10 | 0.10 / 0.10 / -50 / 0.10 |" in text
+    copied = text[text.index("## Copyright suite") :]
+    assert "| NPO + GDR (`npo`) | 1.00 [0.80, 1.20] |" in copied
     for name in ("a.svg", "b.svg"):
         draw(records, "scalability", tmp_path / name)
     assert (tmp_path / "a.svg").stat().st_size > 1000
