@@ -47,7 +47,7 @@ class Side:
 
     Attributes:
         method: Name of a method, or "nll".
-        adapter: Adapter name, or None for the preset's.
+        adapter: Adapter and its settings as JSON, or None for the preset's.
         sequences: Sequences per forget row.
     """
 
@@ -139,7 +139,7 @@ def run_side(side: Side, shape: Shape, folder: Path, steps: int) -> list[float]:
         },
     }
     if side.adapter is not None:
-        tree["adapter"] = side.adapter
+        tree["adapter"] = json.loads(side.adapter)
     ends: list[float] = []
 
     def note(stage: str, done: int, total: int) -> None:
@@ -156,10 +156,11 @@ def sides_of(method: str) -> tuple[Side, Side, str, str]:
     from efface.methods.presets import expand
 
     spec = expand(method, parameters=0)
-    adapter = spec.adapter if isinstance(spec.adapter, str) else str(spec.adapter["name"])
-    adapter = "full" if adapter == "auto" else adapter
+    settings = {"name": spec.adapter} if isinstance(spec.adapter, str) else dict(spec.adapter)
+    adapter = "full" if settings["name"] == "auto" else str(settings["name"])
+    settings["name"] = adapter
     sequences = len(spec.objective.inputs) + (spec.retention is not None)
-    return Side(method, None, 1), Side("nll", adapter, sequences), adapter, spec.rule.name
+    return Side(method, None, 1), Side("nll", json.dumps(settings, default=list), sequences), adapter, spec.rule.name
 
 
 def child(method: str, what: str, shape: Shape, folder: Path, rounds: int, steps: int) -> dict[str, Any]:
