@@ -20,7 +20,7 @@ from efface.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["ArrayRows", "Part", "as_rows", "collate", "image_folder", "labels_of"]
+__all__ = ["ArrayRows", "Part", "as_rows", "broken_rows", "collate", "image_folder", "labels_of"]
 
 _CHUNK = 64
 _IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
@@ -247,13 +247,20 @@ def _from_arrays(x: Any, y: Any, name: str) -> ArrayRows:
     return ArrayRows(inputs, targets)
 
 
+def broken_rows(tensor: Tensor) -> list[int]:
+    """Return the numbers of the rows that hold NaN or an infinite value.
+
+    A few rows are looked at at a time: ``isfinite`` of a whole column takes nearly twice its bytes.
+    """
+    if not tensor.is_floating_point():
+        return []
+    marks = [(~chunk.isfinite()).reshape(len(chunk), -1).any(1).nonzero().ravel() for chunk in tensor.split(_CHUNK)]
+    return [_CHUNK * number + int(row) for number, rows in enumerate(marks) for row in rows]
+
+
 def _check_finite(values: Any, name: str) -> None:
     for tensor in _leaves(values) if values is not None else ():
-        if not tensor.is_floating_point():
-            continue
-        # Chunk by chunk: isfinite of a whole column takes nearly twice its bytes.
-        marks = [(~chunk.isfinite()).reshape(len(chunk), -1).any(1).nonzero().ravel() for chunk in tensor.split(_CHUNK)]
-        broken = [_CHUNK * number + int(row) for number, rows in enumerate(marks) for row in rows]
+        broken = broken_rows(tensor)
         if broken:
             raise InputError(
                 f"{len(broken)} rows in {name} hold NaN or infinite values, such as row {broken[0]}. A net needs finite "

@@ -51,8 +51,8 @@ memorisation), `forget_qa` and `retain_qa` (`forget_knowmem`, `retain_knowmem`, 
 measures: [suites](suites.md).
 
 The suite `nets` measures ordinary nets: `forget`, `retain` and `test`, and where it is known which test rows are of the forgotten
-kind `test_retain` and `test_forget` ([what is measured](nets.md#what-is-measured)). Its figures are those whose rows are called
-rows of a net below: from `accuracy` to `anamnesis_index`.
+kind `test_retain` and `test_forget` ([what is measured](nets.md#what-is-measured)). Its figures stand below too,
+their intervals resample rows.
 
 A key that ends in `_forget` or `_holdout` is judged like that set, any other like what must not change.
 """

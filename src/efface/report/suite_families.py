@@ -45,19 +45,14 @@ SUITE_FAMILIES = (
     ),
     *(
         Family(
-            f"smia_{attack}",
-            f"Scaled membership ({label})",
-            "1 where the attack finds as much as on the retrained model, 0 where it is as far off as can be.",
+            f"smia{form}_{attack}",
+            f"Scaled membership ({label}){of}",
+            f"1 where the attack finds as much as on the retrained model, 0 where it {end}.",
             question="alike",
         )
-        for attack, label in (("loss", "loss"), ("zlib", "zlib"), ("min_k", "min-k"), ("min_k_plus_plus", "min-k++"))
-    ),
-    *(
-        Family(
-            f"smia_full_{attack}",
-            f"Scaled membership ({label}), from the original",
-            "1 where the attack finds as much as on the retrained model, 0 where it finds what it did on the original.",
-            question="alike",
+        for form, of, end in (
+            ("", "", "is as far off as can be"),
+            ("_full", ", from the original", "finds what it did on the original"),
         )
         for attack, label in (("loss", "loss"), ("zlib", "zlib"), ("min_k", "min-k"), ("min_k_plus_plus", "min-k++"))
     ),

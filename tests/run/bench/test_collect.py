@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from efface.errors import InputError
+from efface.report.catalogue import sorted_names
 from efface.results import Metric, Results
 from efface.run.bench.collect import assemble, axis_lines, choose_columns
 from efface.run.bench.entrants import Line, Measured
@@ -32,7 +33,7 @@ def test_columns_are_those_asked_for_or_those_that_matter() -> None:
     assert choose_columns(lines, known, ()) == ("forget_fact_accuracy", "retain_rouge", "zebra_score")
     assert choose_columns(lines, known, ("forget_nll",)) == ("forget_nll",)
     muse = [line("npo", "retain_knowmem", "forget_verbmem", "muse_privleak", "forget_qa_nll")]
-    found = choose_columns(muse, sorted(muse[0].seeds["0"].results.metrics), ())
+    found = choose_columns(muse, sorted_names({"npo": muse[0].seeds["0"].results}), ())
     assert found == ("forget_verbmem", "muse_privleak", "retain_knowmem")
     with pytest.raises(InputError, match="Did you mean 'forget_rouge'"):
         choose_columns(lines, known, ("forget_rogue",))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from statistics import mean
 from typing import Any
 
-from efface.report.catalogue import QUESTIONS, describe, sorted_names
+from efface.report.catalogue import describe, sorted_names
 from efface.report.leaderboard import AxisLine, Entrant, Figure, Leaderboard, RunLine
 from efface.results import Aim
 from efface.run.bench.entrants import Line, keep_lines, read_lines
@@ -41,7 +41,6 @@ _FACTS_SAY_IT = ("rouge", "probability")
 """Figures left out of the main table where facts were asked on the same rows: they are in the table of every figure."""
 _TESTED = 2
 """Figures per question (forgotten, kept) that methods are tested on."""
-_PLACES = {question.key: place for place, question in enumerate(QUESTIONS)}
 _UNKNOWN = 900
 """Order of a figure that the reports do not know."""
 _MOST_COLUMNS = 8
@@ -142,9 +141,8 @@ def choose_columns(lines: Sequence[Line], known: Sequence[str], asked: Sequence[
         ]
         if names and not (family in _FACTS_SAY_IT and f"{set_name}_fact_accuracy" in found):
             found.append(min(names, key=len))
-    if not found:  # a suite with figures of its own, such as muse: its main ones in the order of the reports
-        main = [name for name in there if describe(name).is_main and describe(name).order < _UNKNOWN]
-        found = sorted(main, key=lambda name: (_PLACES[describe(name).question], describe(name).order))[:_MOST_COLUMNS]
+    if not found:  # a suite with figures of its own, such as muse: its main ones, in the order of the reports as known is
+        found = [name for name in there if describe(name).is_main and describe(name).order < _UNKNOWN][:_MOST_COLUMNS]
     own = [name for name in there if describe(name).is_main and describe(name).order == _UNKNOWN]  # of other packages
     return tuple([*found, *own])
 
