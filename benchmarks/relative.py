@@ -3,7 +3,7 @@
 Ours: the method as `efface unlearn` runs it, its preset's plugs, on a model with random weights and rows of random words.
 
 Baseline: plain fine-tuning (the objective ``nll``) through the same loop, with the same adapter, on as many sequences of the same
-length per step as the method reads (forget row, its alternate answer, its retain partner). A step is timed from the end of the
+length per step as the method reads (forget row, its alternate answer, its retain partner and that one's refusal). A step is timed from the end of the
 step before it, so that what is done once (the reference's values, generated answers) is not in it; both sides take turns in one
 process. Peak memory is that of a process of its own for each side, less what it held before the model was loaded.
 
@@ -48,12 +48,12 @@ class Side:
     Attributes:
         method: Name of a method, or "nll".
         adapter: Adapter and its settings as JSON, or None for the preset's.
-        sequences: Sequences per forget row.
+        sequences: Rows it is given for each forget row of the method.
     """
 
     method: str
     adapter: str | None
-    sequences: int
+    sequences: float
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def run_side(side: Side, shape: Shape, folder: Path, steps: int) -> list[float]:
         "unlearning": {
             "epochs": 50.0,
             "max_steps": steps,
-            "batch_size": shape.rows * side.sequences,
+            "batch_size": round(shape.rows * side.sequences),
             "evaluate_every": steps,
             "learning_rate": 1e-5,
             "stop": {"forget_nll": "off"},
@@ -153,13 +153,17 @@ def run_side(side: Side, shape: Shape, folder: Path, steps: int) -> list[float]:
 
 def sides_of(method: str) -> tuple[Side, Side, str, str]:
     """Return the method, its baseline, its adapter and its rule."""
+    from efface.adapters.choice import make_adapter
     from efface.methods.presets import expand
 
     spec = expand(method, parameters=0)
     settings = {"name": spec.adapter} if isinstance(spec.adapter, str) else dict(spec.adapter)
     adapter = "full" if settings["name"] == "auto" else str(settings["name"])
     settings["name"] = adapter
-    sequences = len(spec.objective.inputs) + (spec.retention is not None)
+    gated = make_adapter(settings).reads_retain
+    retain = spec.retention.inputs if spec.retention is not None else ("retain",) * gated
+    # A gate learns from retain rows whatever the objective: plain fine-tuning inside one reads them beside its own.
+    sequences = (len(spec.objective.inputs) + len(retain)) / (1 + gated)
     return Side(method, None, 1), Side("nll", json.dumps(settings, default=list), sequences), adapter, spec.rule.name
 
 
