@@ -3,9 +3,9 @@
 Ours: the method as `efface unlearn` runs it, its preset's plugs, on a model with random weights and rows of random words.
 
 Baseline: plain fine-tuning (the objective ``nll``) through the same loop, with the same adapter, on as many sequences of the same
-length per step as the method reads (forget row, its alternate answer, its retain partner and that one's refusal). A step is timed from the end of the
-step before it, so that what is done once (the reference's values, generated answers) is not in it; both sides take turns in one
-process. Peak memory is that of a process of its own for each side, less what it held before the model was loaded.
+length per step as the method reads (forget row, its alternate answer, its retain partner and that one's refusal). A step is timed
+from the end of the step before it, so that what is done once (the reference's values, generated answers) is not in it; both sides
+take turns in one process. Peak memory is that of a process of its own for each side, less what it held before the model was loaded.
 
 Bound: 1 for methods with one policy forward per batch (the loss itself costs next to nothing); update rules that need the forget
 and the retain gradient apart run two forwards of half the rows each, and SAM runs the forget half twice (bound 1.5).

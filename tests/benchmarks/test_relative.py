@@ -1,6 +1,7 @@
 """The baseline of a method's step reads as many sequences as the method does."""
 
 import pytest
+
 from benchmarks.relative import sides_of
 
 
