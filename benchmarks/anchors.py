@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from efface.evals.metrics.aggregate import aggregate_score
 from efface.evals.metrics.membership import privleak
@@ -226,8 +227,13 @@ def _utility(logs: Mapping[str, Any], ratios: Mapping[str, Any], variant: Any) -
         else:
             pairs = zip(log["avg_gt_loss"], log["average_perturb_loss"], strict=True)
             chances = [option_probability(right, wrong, variant=variant) for right, wrong in pairs]
-        parts += [float(np.mean(chances)), float(np.mean(log["rougeL_recall"])), float(np.mean(preference(ratios[key])))]
+        parts += [_mean(values) for values in (chances, log["rougeL_recall"], preference(ratios[key]))]
     return model_utility(parts, variant=variant)
+
+
+def _mean(values: Sequence[float | None] | NDArray[np.float64]) -> float:
+    """Return the mean; a missing value makes it NaN, never the mean of the others."""
+    return float(np.mean(np.asarray(values, dtype=float)))
 
 
 def _shown(cell: Cell) -> str:

@@ -12,7 +12,7 @@ The bound counts rows times steps: what the batches pay for, over the tokens tha
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,8 +41,7 @@ def world_model(recipe: Recipe, *, is_trained: bool) -> LocalModel:
 
 def mixed_items(recipe: Recipe, *, limit: int | None, max_new_tokens: int) -> list[GenerateItem]:
     """Return the prompts of every set of the world, in a random order: questions with short answers, passages that go on."""
-    sets: Mapping[str, Sequence[Row]] = recipe.load_world().sets
-    rows = [row for found in sets.values() for row in found]
+    rows = [row for found in recipe.load_world().sets.values() for row in found]
     random.Random(0).shuffle(rows)
     return [_item(row, max_new_tokens) for row in rows[:limit]]
 

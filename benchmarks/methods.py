@@ -250,7 +250,8 @@ def cell(records: Sequence[Mapping[str, Any]], metric: str) -> str:
 
 def set_of(metric: str, record: Mapping[str, Any]) -> str:
     """Return the longest set name that a metric's name starts with."""
-    return max((name for name in record["entities"] if metric.startswith(name + "_")), key=len)
+    names: Iterable[str] = record["entities"]
+    return max((name for name in names if metric.startswith(name + "_")), key=len)
 
 
 def table(rows: Iterable[tuple[str, Sequence[Mapping[str, Any]]]], columns: Mapping[str, str], bits: Sequence[int] = ()) -> str:
@@ -266,8 +267,8 @@ def table(rows: Iterable[tuple[str, Sequence[Mapping[str, Any]]]], columns: Mapp
                 found = [record["bits"][str(count)][name] for record in records]
                 cells.append(f"{mean(found):.2f} ({min(found):.2f} to {max(found):.2f})")
         for what in GATES if bits else ():
-            aucs = [record["gates"].get(what) for record in records]
-            cells.append("-" if None in aucs else f"{mean(aucs):.2f} ({min(aucs):.2f} to {max(aucs):.2f})")
+            aucs = [record["gates"][what] for record in records if what in record["gates"]]
+            cells.append(f"{mean(aucs):.2f} ({min(aucs):.2f} to {max(aucs):.2f})" if len(aucs) == len(records) else "-")
         cells += cost(records)
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -279,8 +280,8 @@ def cost(records: Sequence[Mapping[str, Any]]) -> list[str]:
         return ["-", "-", "-"]
     seconds = mean(record["seconds"] for record in records)
     trained = records[0].get("trained_parameters")
-    peaks = [record.get("peak_memory_bytes") for record in records]
-    memory = f"{mean(peaks) / 2**20:.0f}" if all(peaks) else "-"
+    peaks = [peak for record in records if (peak := record.get("peak_memory_bytes"))]
+    memory = f"{mean(peaks) / 2**20:.0f}" if len(peaks) == len(records) else "-"
     return [f"{seconds:.0f}", "-" if trained is None else f"{trained:,}", memory]
 
 

@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import Any, Literal
 
 from efface.results import Metric
 from efface.stats import hierarchical_bootstrap
@@ -61,7 +61,7 @@ COPIED: Mapping[str, str] = {
 }
 """Figures of the copyright suite on the same models: what must not be copied, and what may stay."""
 FACTS: Mapping[str, str] = {"forget_qa_fact_accuracy": "forget facts", "retain_qa_fact_accuracy": "retain facts"}
-AXES = ("scalability", "sustainability")
+AXES: tuple[Literal["scalability", "sustainability"], ...] = ("scalability", "sustainability")
 BARE = ("original", "retrained")
 
 

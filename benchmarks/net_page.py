@@ -203,8 +203,8 @@ def _curve(seeds: Sequence[int], work: Path, out: Path) -> list[str]:
         ]
         for share in CURVE_SHARES:
             found = {method: dict(points).get(share) for method, points in series[metric].items()}
-            cells = [f"{mean(values):.1f}" if values else "-" for values in found.values()]
-            lines.append(f"| {100 * share:g} % | " + " | ".join(cells) + " |")
+            shown = [f"{mean(values):.1f}" if values else "-" for values in found.values()]
+            lines.append(f"| {100 * share:g} % | " + " | ".join(shown) + " |")
         lines.append("")
     return lines
 
@@ -241,7 +241,7 @@ def _iau(seeds: Sequence[int], work: Path, out: Path) -> list[str]:
         for net in ARCHITECTURES:
             for penalty in ("", "/gr"):
                 rows, found = _iau_rows(f"iau/{data}/{net}{penalty}", seeds, work)
-                points += [(label, bool(penalty), *values) for label, *values in found]
+                points += [(label, bool(penalty), gap, ratio, utility) for label, gap, ratio, utility in found]
                 table += [f"| {data} | {net} | {'yes' if penalty else 'no'} | {row} |" for row in rows]
     _draw_iau(points, picture)
     text = (

@@ -320,18 +320,21 @@ def lenet(*, outputs: int = 10, side: int = 28) -> nn.Module:
 
 def mlp(inputs: int, width: int, outputs: int) -> nn.Module:
     """Two hidden layers."""
-    layers = [nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, outputs)]
-    return nn.Sequential(*layers, *([nn.Flatten(0)] if outputs == 1 else []))
+    return nn.Sequential(*_layers(inputs, width, outputs), *([nn.Flatten(0)] if outputs == 1 else []))
+
+
+def _layers(inputs: int, width: int, outputs: int) -> list[nn.Module]:
+    return [nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, outputs)]
 
 
 def flat_mlp(*, side: int) -> nn.Module:
     """Return an MLP on flattened images."""
-    return nn.Sequential(nn.Flatten(), *mlp(side * side, 128, 10))
+    return nn.Sequential(nn.Flatten(), *_layers(side * side, 128, 10))
 
 
 def forecaster(history: int, horizon: int, quantiles: int) -> nn.Module:
     """Return an MLP from ``history`` values to (horizon, quantiles)."""
-    return nn.Sequential(*mlp(history, 64, horizon * quantiles), nn.Unflatten(1, (horizon, quantiles)))
+    return nn.Sequential(*_layers(history, 64, horizon * quantiles), nn.Unflatten(1, (horizon, quantiles)))
 
 
 class Residual(nn.Module):
@@ -382,7 +385,7 @@ def _images(folder: Path, prefix: str, count: int) -> tuple[Floats, NDArray[np.i
                 f"There is no {path.name} in {folder.name}. The benchmark reads it from the folder of --data. Put it there."
             )
         found.append(np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8, offset=offset))
-    images = found[0].reshape(-1, 1, 28, 28)[:count].astype(np.float32) / 255
+    images = found[0].reshape(-1, 1, 28, 28)[:count].astype(np.float32) / np.float32(255)
     return images, found[1][:count].astype(np.int64)
 
 

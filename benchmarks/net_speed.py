@@ -288,7 +288,7 @@ def method_table(*, rounds: int, is_quick: bool) -> Table:
         for name, column in seconds.items():
             cost = run_net_job(problem_job(problem, original, name)).cost
             column.append(cost.seconds)
-            steps[name] = cost.steps
+            steps[name] = cost.steps or 0
     rows, values = [], []
     for name in names:
         ratio = Ratio.of(seconds["retrain"], seconds[name])

@@ -190,11 +190,19 @@ LEAVES: dict[str, Leaf] = {
     ],
     "mia_reference": lambda e: [_difference(e, "forget"), _difference(e, "holdout")],
 }
+
+
+def _leaves_of(key: str) -> dict[str, Leaf]:
+    return {
+        f"{key}_probability": lambda e: e.losses(key, "answers"),
+        f"{key}_paraphrased_probability": lambda e: e.losses(key, "paraphrased"),
+        f"{key}_perturbed_probability": lambda e: _grouped(e, key),
+        f"{key}_rouge": lambda e: _rouge(e, key, [row.answer for row in e.sets[key]]),
+    }
+
+
 for _key in ("forget", "retain", "real_authors", "world_facts"):
-    LEAVES[f"{_key}_probability"] = lambda e, key=_key: e.losses(key, "answers")
-    LEAVES[f"{_key}_paraphrased_probability"] = lambda e, key=_key: e.losses(key, "paraphrased")
-    LEAVES[f"{_key}_perturbed_probability"] = lambda e, key=_key: _grouped(e, key)
-    LEAVES[f"{_key}_rouge"] = lambda e, key=_key: _rouge(e, key, [row.answer for row in e.sets[key]])
+    LEAVES |= _leaves_of(_key)
 LEAVES["forget_paraphrased_rouge"] = lambda e: _rouge(e, "forget", [row.paraphrased_answer for row in e.sets["forget"]])
 
 
@@ -245,7 +253,7 @@ def _probability(_: PlainEvaluation, leaves: list[Values]) -> float:
 
 
 def _log_ratio(leaves: Sequence[Values]) -> np.ndarray:
-    return np.asarray(leaves[0]) - np.mean(leaves[1], axis=1)
+    return np.subtract(leaves[0], np.mean(leaves[1], axis=1))
 
 
 def _closeness(_: PlainEvaluation, leaves: list[Values]) -> float:

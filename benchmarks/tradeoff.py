@@ -101,8 +101,8 @@ def flat_page(points: Mapping[str, Sequence[Point]], original: float, picture: s
         "|---" * (len(LEVELS) + 1) + "|",
     ]
     for method, found in points.items():
-        cells = [kept_at([*found, _untouched(original)], level) for level in LEVELS]
-        lines.append(f"| {method} | " + " | ".join("not reached" if cell is None else f"{cell:.2f}" for cell in cells) + " |")
+        kept = [kept_at([*found, _untouched(original)], level) for level in LEVELS]
+        lines.append(f"| {method} | " + " | ".join("not reached" if share is None else f"{share:.2f}" for share in kept) + " |")
     lines += ["", f"![Forget accuracy against what is kept]({picture})", "", "The grid, forget / kept / world facts:", ""]
     lines += ["| learning rate | epochs | " + " | ".join(points) + " |", "|---" * (len(points) + 2) + "|"]
     for index, (rate, epochs) in enumerate(itertools.product(RATES, EPOCHS)):
