@@ -49,11 +49,13 @@ class Side:
         method: Name of a method, or "nll".
         adapter: Adapter and its settings as JSON, or None for the preset's.
         sequences: Rows it is given for each forget row of the method.
+        keeps: Whether a retain row is fine-tuned on beside each of them.
     """
 
     method: str
     adapter: str | None
     sequences: float
+    keeps: bool = False
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,8 @@ def run_side(side: Side, shape: Shape, folder: Path, steps: int) -> list[float]:
     }
     if side.adapter is not None:
         tree["adapter"] = json.loads(side.adapter)
+    if side.keeps:
+        tree["retention"] = "nll"
     ends: list[float] = []
 
     def note(stage: str, done: int, total: int) -> None:
@@ -162,9 +166,10 @@ def sides_of(method: str) -> tuple[Side, Side, str, str]:
     settings["name"] = adapter
     gated = make_adapter(settings).reads_retain
     retain = spec.retention.inputs if spec.retention is not None else ("retain",) * gated
-    # A gate learns from retain rows whatever the objective: plain fine-tuning inside one reads them beside its own.
+    # A gate learns from retain rows whatever the objective; plain fine-tuning inside one trains on them too, for equal passes.
     sequences = (len(spec.objective.inputs) + len(retain)) / (1 + gated)
-    return Side(method, None, 1), Side("nll", json.dumps(settings, default=list), sequences), adapter, spec.rule.name
+    baseline = Side("nll", json.dumps(settings, default=list), sequences, keeps=gated)
+    return Side(method, None, 1), baseline, adapter, spec.rule.name
 
 
 def child(method: str, what: str, shape: Shape, folder: Path, rounds: int, steps: int) -> dict[str, Any]:

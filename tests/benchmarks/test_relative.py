@@ -22,3 +22,4 @@ def test_baseline_reads_as_many_sequences(method: str, rows: float) -> None:
 
     assert ours.sequences == 1
     assert baseline.sequences == rows
+    assert baseline.keeps == method.startswith("grun")
