@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.muse import AXES, BARE, COPIED, CRITERIA, FACTS, METHODS, draw, page
+from benchmarks.muse import AXES, BARE, COPIED, CRITERIA, FACTS, IN_A_ROW, METHODS, draw, page
 from efface.methods.presets import PRESETS
 from efface.results import Metric
 
@@ -46,3 +46,9 @@ def test_page_and_plot(tmp_path: Path) -> None:
 def test_every_method_of_the_table_is_there() -> None:
     assert set(METHODS) <= set(PRESETS)
     assert len(METHODS) == 11
+
+
+def test_requests_in_a_row_are_made_by_methods_that_leave_weights() -> None:
+    assert set(IN_A_ROW.values()) <= set(PRESETS)
+    assert IN_A_ROW.get("whos_harry_potter") == "whos_harry_potter_distilled"
+    assert IN_A_ROW.get("npo", "npo") == "npo"
