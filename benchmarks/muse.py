@@ -266,10 +266,12 @@ def draw(records: Mapping[str, Sequence[Mapping[str, Any]]], axis: str, file: Pa
                 panel.plot(folds, means(found, axis, name), color=colour, marker="o", markersize=4, linewidth=1.5, label=label)
             panel.set(title=METHODS.get(method, method), ylim=(-0.03, 1.03), xticks=folds)
             panel.grid(axis="y")
+        for panel in panels[max(0, len(records) - columns) : len(records)]:
+            panel.set_xlabel("forget set" if axis == "scalability" else "request in a row")
+            panel.xaxis.set_tick_params(labelbottom=True)  # the last panel of a column has its numbers, whatever stands below
         for panel in panels[len(records) :]:
             panel.set_axis_off()
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(names))
-        figure.supxlabel("forget set" if axis == "scalability" else "request in a row", fontsize=10)
         save_svg(panels[0], file)
 
 
