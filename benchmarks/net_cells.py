@@ -49,6 +49,7 @@ _CLASSIFIERS = (
     Cell("salun", "salun", {"within": {"name": "random_label", "learning_rate": 1e-3}}),
     Cell("fisher", "fisher"),
     Cell("influence (woodfisher)", "influence"),
+    Cell("influence (woodfisher, all layers)", "influence", {"last_layer": False}),
     Cell("influence (cg)", "influence", {"solver": "cg", "iterations": 20}),
     Cell("influence (lissa)", "influence", LISSA),
     Cell("l1_sparse", "l1_sparse"),
@@ -90,6 +91,8 @@ _REGRESSORS = (
 IAU_METHODS = (
     Cell("iau", "iau"),
     Cell("woodfisher", "influence"),
+    Cell("woodfisher (all layers)", "influence", {"last_layer": False}),
+    Cell("cg (all layers)", "influence", {"solver": "cg", "iterations": 20, "last_layer": False}),
     Cell("lissa", "influence", LISSA),
     Cell("scrub", "scrub"),
     Cell("fine_tune", "fine_tune"),

@@ -284,9 +284,8 @@ def _draw_iau(points: Sequence[tuple[str, bool, float, float, float]], path: Pat
 
     canvas = Canvas(figsize=(9.2, 4.0), layout="constrained")
     left, right = canvas.subplots(1, 2, sharey=True)
-    for (label, marker), colour in zip(
-        zip((cell.label for cell in IAU_METHODS), "oDs^v", strict=True), ("C0", "C1", "C2", "C3", "C4"), strict=True
-    ):
+    for index, (label, marker) in enumerate(zip((cell.label for cell in IAU_METHODS), "oDXPs^v", strict=True)):
+        colour = f"C{index}"
         for penalty in (False, True):
             own = [point[2:] for point in points if point[:2] == (label, penalty)]
             fill = {"facecolors": "none", "edgecolors": colour} if penalty else {"color": colour}
