@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean, median, stdev
 from typing import TYPE_CHECKING, Any
 
 from scipy import stats
@@ -244,12 +244,35 @@ def _iau(seeds: Sequence[int], work: Path, out: Path) -> list[str]:
                 points += [(label, bool(penalty), gap, ratio, utility) for label, gap, ratio, utility in found]
                 table += [f"| {data} | {net} | {'yes' if penalty else 'no'} | {row} |" for row in rows]
     _draw_iau(points, picture)
+    summary = [
+        "| method | gap, no GR | gap, GR | test accuracy less retrained, no GR | with GR | time / retraining, no GR | with GR |",
+        "|---" * 7 + "|",
+        *(_summary_line(label, points) for label in ("original", "noise floor", *(cell.label for cell in IAU_METHODS))),
+    ]
     text = (
         "Three data sets, three architectures, 5 % random rows. GR is the gradient penalty of IAU's training (alpha 0.005); "
         "originals and retrained models of a line share their recipe. Removal is the gap to the retrained model, utility the "
-        "accuracy on test rows less the retrained model's. Each point is a data set and architecture, averaged over seeds."
+        "accuracy on test rows less the retrained model's. Each point is a data set and architecture, averaged over seeds; "
+        "the first table holds means over these nine points with their 95 % t-interval, and the median of the times."
     )
-    return ["## IAU", "", text, "", f"![Removal, time and utility of IAU and others]({picture.name})", "", *table, ""]
+    image = f"![Removal, time and utility of IAU and others]({picture.name})"
+    return ["## IAU", "", text, "", image, "", *summary, "", *table, ""]
+
+
+def _summary_line(label: str, points: Sequence[tuple[str, bool, float, float, float]]) -> str:
+    """One row over all data sets and architectures: gap, utility and time, without and with the GR loss."""
+    own = [[point for point in points if point[:2] == (label, penalty)] for penalty in (False, True)]
+    cells = [_mean_between([gap for _, _, gap, _, _ in part], least=0.0) for part in own]
+    cells += [_mean_between([utility for *_, utility in part]) for part in own]
+    cells += [f"{median(ratio for *_, ratio, _ in part):.2g}" if part and label != "original" else "-" for part in own]
+    return "| " + " | ".join([label, *cells]) + " |"
+
+
+def _mean_between(values: Sequence[float], *, least: float = -math.inf) -> str:
+    ends = seed_interval(values, least=least)
+    if not values:
+        return "-"
+    return f"{mean(values):.1f}" if ends is None else f"{mean(values):.1f} [{ends[0]:.1f}, {ends[1]:.1f}]"
 
 
 def _iau_rows(problem: str, seeds: Sequence[int], work: Path) -> tuple[list[str], list[tuple[str, float, float, float]]]:
@@ -261,11 +284,18 @@ def _iau_rows(problem: str, seeds: Sequence[int], work: Path) -> tuple[list[str]
         ("", "mia_matched_auc", False),
     )
     rows, points = [], []
+    reference = [record["results"]["retrained"]["metrics"]["test_accuracy"]["value"] for record in base]
+
+    def point(label: str, results: Records, ratio: float) -> tuple[str, float, float, float]:
+        test = mean(result["metrics"]["test_accuracy"]["value"] for result in results)
+        return label, mean(result["metrics"]["average_gap"]["value"] for result in results), ratio, 100 * (test - mean(reference))
+
     for role, label in (("original", "original"), ("retrained", "retrained"), ("retrained_2", "noise floor")):
         results = [record["results"][role] for record in base]
         if results:
             rows.append(_line(label, results, columns, "-", 0)[2:].rsplit(" | ", 1)[0])
-    reference = [record["results"]["retrained"]["metrics"]["test_accuracy"]["value"] for record in base]
+        if results and role != "retrained":
+            points.append(point(label, results, 1.0))
     for cell in IAU_METHODS:
         whole = [record for record in read_cells(problem, cell.name, seeds, work) if "results" in record]
         if not whole:
@@ -273,9 +303,7 @@ def _iau_rows(problem: str, seeds: Sequence[int], work: Path) -> tuple[list[str]
         ratio = mean(record["seconds"] / record["seconds_retraining"] for record in whole)
         results = [record["results"] for record in whole]
         rows.append(_line(cell.label, results, columns, f"{ratio:.2g}", 0)[2:].rsplit(" | ", 1)[0])
-        gap = mean(r["metrics"]["average_gap"]["value"] for r in results)
-        utility = 100 * (mean(r["metrics"]["test_accuracy"]["value"] for r in results) - mean(reference))
-        points.append((cell.label, gap, ratio, utility))
+        points.append(point(cell.label, results, ratio))
     return rows, points
 
 
