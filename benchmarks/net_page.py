@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from scipy import stats
 
 from benchmarks.net_cells import CURVE_SHARES, IAU_METHODS, PARTS, Cell, cells_of
-from benchmarks.net_problems import ARCHITECTURES, IAU_DATA
+from benchmarks.net_problems import ARCHITECTURES, IAU_DATA, IAU_PENALTIES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,6 +22,8 @@ __all__ = ["seed_interval", "write_page"]
 Records = Sequence[Mapping[str, Any]]
 Figure = tuple[str, str, bool]
 """Column title, metric, whether it is shown in per cent."""
+Point = tuple[str, float, float, float, float]
+"""Method, weight of the GR loss, gap, time over retraining, test accuracy less the retrained model's."""
 
 CLASS_COLUMNS: tuple[Figure, ...] = (
     ("forget", "forget_accuracy", True),
@@ -53,7 +55,7 @@ HEAD = """# Methods for ordinary nets on real data
 Made by `python -m benchmarks.nets --data DIR` ({seeds} seeds: {listed}), one thread per process; run it again and it goes on where
 it ended. A seed decides initial weights and order of the original, of two retrained models and of the method; the data and what
 must go never change. Figures are means over seeds. `[low, high]` is the 95 % t-interval over seeds, cut at what is possible; with
-three seeds it is wide, and that is what three seeds are worth. The **noise floor** is the second retrained model held against the
+few seeds it is wide, and that is what few seeds are worth. The **noise floor** is the second retrained model held against the
 first: a difference smaller than it says nothing. Time is that of the method alone over that of one retraining, in the same process.
 
 - *gap*: mean difference to the retrained model in points, of accuracy (or of error, in hundredths of the targets' standard
@@ -236,35 +238,37 @@ def _iau(seeds: Sequence[int], work: Path, out: Path) -> list[str]:
         "| data | net | GR | model | forget | test | matched attack | its AUC | gap | time / retraining |",
         "|---" * 10 + "|",
     ]
-    points: list[tuple[str, bool, float, float, float]] = []
+    points: list[Point] = []
     for data in IAU_DATA:
         for net in ARCHITECTURES:
-            for penalty in ("", "/gr"):
-                rows, found = _iau_rows(f"iau/{data}/{net}{penalty}", seeds, work)
-                points += [(label, bool(penalty), gap, ratio, utility) for label, gap, ratio, utility in found]
-                table += [f"| {data} | {net} | {'yes' if penalty else 'no'} | {row} |" for row in rows]
+            for end, penalty in IAU_PENALTIES.items():
+                rows, found = _iau_rows(f"iau/{data}/{net}{end}", seeds, work)
+                points += [(label, penalty, gap, ratio, utility) for label, gap, ratio, utility in found]
+                table += [f"| {data} | {net} | {penalty:g} | {row} |" for row in rows]
     _draw_iau(points, picture)
+    weights = [f"GR {weight:g}" for weight in IAU_PENALTIES.values() if weight]
+    titles = ["method", "gap, no GR", *weights, "test accuracy less retrained, no GR", *weights, "time / retraining, no GR"]
     summary = [
-        "| method | gap, no GR | gap, GR | test accuracy less retrained, no GR | with GR | time / retraining, no GR | with GR |",
-        "|---" * 7 + "|",
+        "| " + " | ".join(titles) + " |",
+        "|---" * len(titles) + "|",
         *(_summary_line(label, points) for label in ("original", "noise floor", *(cell.label for cell in IAU_METHODS))),
     ]
     text = (
-        "Three data sets, three architectures, 5 % random rows. GR is the gradient penalty of IAU's training (alpha 0.005); "
-        "originals and retrained models of a line share their recipe. Removal is the gap to the retrained model, utility the "
-        "accuracy on test rows less the retrained model's. Each point is a data set and architecture, averaged over seeds; "
-        "the first table holds means over these nine points with their 95 % t-interval, and the median of the times."
+        "Three data sets, three architectures, 5 % random rows. GR is the weight of the gradient penalty of IAU's training "
+        "(0.005 as published); originals and retrained models of a line share their recipe. Removal is the gap to the retrained "
+        "model, utility the accuracy on test rows less the retrained model's. Each point is a data set and architecture, averaged "
+        "over seeds; the first table holds means over these nine points with their 95 % t-interval, and the median of the times."
     )
     image = f"![Removal, time and utility of IAU and others]({picture.name})"
     return ["## IAU", "", text, "", image, "", *summary, "", *table, ""]
 
 
-def _summary_line(label: str, points: Sequence[tuple[str, bool, float, float, float]]) -> str:
-    """One row over all data sets and architectures: gap, utility and time, without and with the GR loss."""
-    own = [[point for point in points if point[:2] == (label, penalty)] for penalty in (False, True)]
+def _summary_line(label: str, points: Sequence[Point]) -> str:
+    """One row over all data sets and architectures: gap and utility at each weight of the GR loss, time without it."""
+    own = [[point for point in points if point[:2] == (label, penalty)] for penalty in IAU_PENALTIES.values()]
     cells = [_mean_between([gap for _, _, gap, _, _ in part], least=0.0) for part in own]
     cells += [_mean_between([utility for *_, utility in part]) for part in own]
-    cells += [f"{median(ratio for *_, ratio, _ in part):.2g}" if part and label != "original" else "-" for part in own]
+    cells.append(f"{median(ratio for *_, ratio, _ in own[0]):.2g}" if own[0] and label != "original" else "-")
     return "| " + " | ".join([label, *cells]) + " |"
 
 
@@ -307,17 +311,17 @@ def _iau_rows(problem: str, seeds: Sequence[int], work: Path) -> tuple[list[str]
     return rows, points
 
 
-def _draw_iau(points: Sequence[tuple[str, bool, float, float, float]], path: Path) -> None:
+def _draw_iau(points: Sequence[Point], path: Path) -> None:
     from matplotlib.figure import Figure as Canvas
 
     canvas = Canvas(figsize=(9.2, 4.0), layout="constrained")
     left, right = canvas.subplots(1, 2, sharey=True)
     for index, (label, marker) in enumerate(zip((cell.label for cell in IAU_METHODS), "oDXPs^v", strict=True)):
         colour = f"C{index}"
-        for penalty in (False, True):
+        for penalty in list(IAU_PENALTIES.values())[:2]:
             own = [point[2:] for point in points if point[:2] == (label, penalty)]
             fill = {"facecolors": "none", "edgecolors": colour} if penalty else {"color": colour}
-            name = f"{label}, GR" if penalty else label
+            name = f"{label}, GR {penalty:g}" if penalty else label
             _scatter(left, [ratio for _, ratio, _ in own], [gap for gap, _, _ in own], marker, name, fill)
             _scatter(right, [utility for _, _, utility in own], [gap for gap, _, _ in own], marker, name, fill)
     left.set(xscale="log", xlabel="time over retraining", ylabel="gap to the retrained model (points)")

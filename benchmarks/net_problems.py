@@ -25,18 +25,20 @@ from efface.data.net_sets import ArrayRows, as_rows
 from efface.data.problem import NetTraining, Problem
 from efface.errors import InputError
 
-__all__ = ["ARCHITECTURES", "IAU_DATA", "PROBLEMS", "load_problem"]
+__all__ = ["ARCHITECTURES", "IAU_DATA", "IAU_PENALTIES", "PROBLEMS", "load_problem"]
 
 SPLIT_SEED = 0
 CLOTHES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 IAU_DATA = ("digits", "fashion", "mnist")
 ARCHITECTURES = ("mlp", "cnn", "resnet")
+IAU_PENALTIES = {"": 0.0, "/gr": 0.005, "/gr0.05": 0.05}
+"""End of an ``iau/...`` problem's name -> weight of the gradient penalty; 0.005 is the published one."""
 
 Floats = NDArray[np.float32]
 
 
 def load_problem(name: str, data: Path, *, quick: bool = False) -> Problem:
-    """Return a problem by name; ``iau/DATA/ARCHITECTURE`` and ``iau/DATA/ARCHITECTURE/gr`` are those of the IAU comparison.
+    """Return a problem by name; ``iau/DATA/ARCHITECTURE`` and the same with ``/gr`` or ``/gr0.05`` are those of the IAU comparison.
 
     Args:
         name: One of ``PROBLEMS`` or an ``iau/...`` name.
@@ -271,11 +273,12 @@ PROBLEMS: dict[str, Callable[[Path], Problem]] = {
 
 
 def _iau(name: str, data: Path) -> Problem:
-    """Five per cent of the rows, at random, must go; with ``/gr`` at the end the training has the gradient penalty.
+    """Five per cent of the rows, at random, must go; with ``/gr...`` at the end the training has the gradient penalty.
 
     Thirty epochs: after ten an original hardly tells forget rows from unseen ones, and nothing is there to be removed.
     """
-    _, source, architecture, *penalty = name.split("/")
+    _, source, architecture, *penalty = name.split("/", 3)
+    weight = IAU_PENALTIES["/" + penalty[0] if penalty else ""]
     x, y, train = _iau_rows(source, data)
     order = np.random.default_rng(SPLIT_SEED).permutation(len(x))
     parts = [as_rows((x[part], y[part])) for part in (order[:train], order[train : train + 1000])]
@@ -286,7 +289,7 @@ def _iau(name: str, data: Path) -> Problem:
         train=parts[0],
         test=parts[1],
         forget=np.arange(train // 20),
-        training=NetTraining(epochs=30, learning_rate=2e-3, batch_size=64, gradient_penalty=0.005 if penalty else 0.0),
+        training=NetTraining(epochs=30, learning_rate=2e-3, batch_size=64, gradient_penalty=weight),
         num_classes=10,
         name=name,
     )

@@ -191,9 +191,9 @@ def main() -> None:
     """Run what is asked for and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets; see benchmarks/net_problems.py")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=sorted(PARTS))
-    parser.add_argument("--problems", nargs="+", help="only these of the parts' problems, such as abalone or iau/digits/mlp")
+    parser.add_argument("--problems", nargs="+", help="only these of the parts' problems, such as abalone or iau/digits/mlp/gr")
     parser.add_argument("--work", type=Path, default=Path("runs/nets"))
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--quick", action="store_true", help="few rows and two epochs: whether it runs, not how well")

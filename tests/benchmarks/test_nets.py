@@ -70,7 +70,7 @@ def test_a_cell_is_kept_and_the_page_shows_it(tmp_path, monkeypatch):
     page = tmp_path / "nets.md"
     write_page(["iau", "curve", "others"], [0], work, page)
     text = page.read_text(encoding="utf-8")
-    assert "| digits | mlp | no | fine_tune |" in text
+    assert "| digits | mlp | 0 | fine_tune |" in text
     assert text.count("Not run.") == len(PARTS["others"])
     assert f"| {100 * CURVE_SHARES[1]:g} % | - | - | - | - |" in text
     assert (tmp_path / "nets-iau.svg").read_bytes().startswith(b"<?xml")
