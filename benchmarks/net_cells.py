@@ -122,8 +122,8 @@ def curve_cells() -> list[Cell]:
     found = []
     for share in CURVE_SHARES:
         percent = f"{100 * share:g}%"
-        laf = Cell(f"curve laf {percent}", "laf", FASTER)
-        found.append(laf if share == 0 else Cell(f"curve laf {percent}", "laf_r", {**FASTER, "labelled_share": share}))
+        laf = Cell(f"curve laf {percent}", "laf", LONGER)
+        found.append(laf if share == 0 else Cell(f"curve laf {percent}", "laf_r", {**LONGER, "labelled_share": share}))
         if share:
             found += [Cell(f"curve {name} {percent}", name, labelled=share) for name in ("fine_tune", "neg_grad_plus", "scrub")]
     return found
