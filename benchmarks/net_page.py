@@ -234,9 +234,7 @@ def _draw_curve(series: Mapping[str, Any], measures: Sequence[tuple[str, str, bo
     for axes, (metric, title, _) in zip(canvas.subplots(1, len(measures)), measures, strict=True):
         for index, ((method, points), marker) in enumerate(zip(series[metric].items(), "oDs^", strict=True)):
             if points:
-                x = [
-                    places[share] + 0.08 * (index - 1.5) for share, _ in points
-                ]  # beside each other, so that bars can be told apart
+                x = [places[share] + 0.08 * (index - 1.5) for share, _ in points]  # bars beside each other
                 axes.plot(x, [mean(values) for _, values in points], marker=marker, color=f"C{index}", label=method)
                 lowest, highest = ([end(values) for _, values in points] for end in (min, max))
                 axes.vlines(x, lowest, highest, color=f"C{index}", linewidth=0.8)
@@ -309,7 +307,7 @@ def _iau_rows(problem: str, weight: float, seeds: Sequence[int], work: Path) -> 
     points: list[Point] = []
 
     def average(results: Records, metric: str) -> float:
-        return mean(result["metrics"][metric]["value"] for result in results)
+        return mean(float(result["metrics"][metric]["value"]) for result in results)
 
     def point(label: str, results: Records, ratio: float) -> Point:
         originals, retrained = ([record["results"][role] for record in base] for role in ("original", "retrained"))
@@ -350,7 +348,7 @@ def _draw_iau(points: Sequence[Point], path: Path) -> None:
             _scatter(right, [point.utility for point in own], nearer, marker, name, fill)
     for axes in (left, right):
         axes.axhline(0, color="grey", linewidth=0.8)
-    left.set(xscale="log", xlabel="time over retraining", ylabel="nearer to the retrained model than the original (points)")
+    left.set(xscale="log", xlabel="time over retraining", ylabel="nearer than the original (points of gap)")
     right.set(xlabel="test accuracy less the retrained model's (points)")
     canvas.legend(*left.get_legend_handles_labels(), fontsize=8, ncols=4, loc="outside lower center")
     _save(canvas, path)
