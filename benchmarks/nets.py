@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
     from efface.data.problem import Problem
+    from efface.train.unlearn_net import NetOutcome
 
 ROLES = ("original", "retrained", "retrained_2")
 _SEEDS_APART = 100  # the second retrained model of a seed is no other seed's first
@@ -49,13 +50,13 @@ def run_group(problem_name: str, parts: Sequence[str], seed: int, data: Path, wo
         return
     folder.mkdir(parents=True, exist_ok=True)
     problem = load_problem(problem_name, data, quick=quick)
-    bench = _Bench(problem, seed, folder)
+    bench = Bench(problem, seed, folder)
     for cell in missing:
         bench.run(cell)
         print(f"{problem_name} seed {seed}: {cell.label}", flush=True)
 
 
-class _Bench:
+class Bench:
     """The models that every method of one problem and seed is held against."""
 
     def __init__(self, problem: Problem, seed: int, folder: Path) -> None:
@@ -75,12 +76,15 @@ class _Bench:
         results = self._measured({role: self.nets[role] for role in ROLES})
         _save(folder / "base.json", {"seconds": seconds, "results": {role: _plain(result) for role, result in results.items()}})
 
-    def run(self, cell: Cell) -> None:
-        """Run one method on a copy of the original, measure it and save what was found."""
+    def unlearn(self, cell: Cell) -> NetOutcome:
+        """Run one method on a copy of the original.
+
+        Raises:
+            TrainingStopped: When its loss is not finite any more.
+        """
         import numpy as np
 
         from efface.data.net_sets import Part
-        from efface.errors import TrainingStopped
         from efface.registry import NETS
         from efface.train.unlearn_net import NetJob, run_net_job
 
@@ -102,9 +106,15 @@ class _Bench:
             activations=self.problem.activations,
             seed=self.seed,
         )
+        return run_net_job(job)
+
+    def run(self, cell: Cell) -> None:
+        """Run one method, measure what it made and save what was found."""
+        from efface.errors import TrainingStopped
+
         record: dict[str, Any] = {"label": cell.label, "method": cell.method, "settings": dict(cell.settings)}
         try:
-            made = run_net_job(job)
+            made = self.unlearn(cell)
         except TrainingStopped as stopped:
             _save(self.folder / f"{cell.name}.json", {**record, "failed": str(stopped)})
             return
