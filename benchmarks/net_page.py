@@ -80,10 +80,12 @@ first: a difference smaller than it says nothing. Time is that of the method alo
 
 No column has a best value of its own: the aim is the row of the retrained model. The settings stand in `benchmarks/net_cells.py`.
 """
+SAID = "## What it says\n"
+"""Title of the section that a reader of the figures writes by hand."""
 
 
 def write_page(parts: Sequence[str], seeds: Sequence[int], work: Path, out: Path) -> None:
-    """Write the page and its pictures, from all cells that are there."""
+    """Write the page and its pictures, from all cells that are there; conclusions written into it by hand stay."""
     out.parent.mkdir(parents=True, exist_ok=True)
     pages: dict[str, Callable[[Sequence[int], Path, Path], list[str]]] = {
         "fashion": _tables_of("fashion"),
@@ -91,10 +93,17 @@ def write_page(parts: Sequence[str], seeds: Sequence[int], work: Path, out: Path
         "curve": _curve,
         "iau": _iau,
     }
-    lines = [HEAD.format(seeds=len(seeds), listed=", ".join(map(str, seeds)))]
+    lines = [HEAD.format(seeds=len(seeds), listed=", ".join(map(str, seeds))), *_conclusions(out)]
     for part in parts:
         lines += pages[part](seeds, work, out)
     out.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+
+
+def _conclusions(page: Path) -> list[str]:
+    """Return the section of conclusions of a page that was written before."""
+    text = page.read_text(encoding="utf-8") if page.is_file() else ""
+    _, title, rest = text.partition(SAID)
+    return [title + rest.split("\n## ")[0].rstrip() + "\n"] if title else []
 
 
 def read_cells(problem: str, name: str, seeds: Sequence[int], work: Path) -> list[dict[str, Any]]:

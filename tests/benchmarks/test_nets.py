@@ -73,4 +73,8 @@ def test_a_cell_is_kept_and_the_page_shows_it(tmp_path, monkeypatch):
     assert "| digits | mlp | 0 | fine_tune |" in text
     assert text.count("Not run.") == len(PARTS["others"])
     assert f"| {100 * CURVE_SHARES[1]:g} % | - | - | - | - |" in text
+    page.write_text(text.replace("## IAU", "## What it says\n\nNo.\n\n## IAU"))
+    write_page(["iau"], [0], work, page)
+    again = page.read_text(encoding="utf-8")
+    assert again.index("## What it says\n\nNo.\n\n## IAU") > again.index("the aim is the row")
     assert (tmp_path / "nets-iau.svg").read_bytes().startswith(b"<?xml")
