@@ -15,50 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch import Tensor
 
 from benchmarks.net_problems import load_problem
-from efface.methods.nets.laf import RepresentationVAE, vae_loss
+from efface.methods.nets.laf import LAFConfig, fit_vae
+from efface.models.activations import SplitNet
+from efface.models.net_losses import NetLoss
 from efface.stats import auc
+from efface.train.net_tools import Tools
 
-__all__ = ["apart", "fitted"]
+__all__ = ["apart", "measure"]
 
 PROBLEMS = ("fashion_class", "fashion_random", "fashion_noise")
-EPOCHS, BATCH, CODE, RATE = 10, 32, 8, 1e-3
-"""LAF's defaults for its VAEs."""
-
-
-def representations(net: nn.Module, x: Tensor) -> Tensor:
-    """Return what the net's last linear layer is given, (n, d)."""
-    head = [module for module in net.modules() if isinstance(module, nn.Linear)][-1]
-    found: list[Tensor] = []
-    handle = head.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0].detach()))
-    with torch.no_grad():
-        net.eval()(x)
-    handle.remove()
-    return found[0]
-
-
-def fitted(e: Tensor, *, seed: int) -> RepresentationVAE:
-    """Return a VAE trained on representations (n, d)."""
-    torch.manual_seed(seed)
-    vae = RepresentationVAE(
-        e.shape[1],
-        CODE,
-        decoder_out="linear",
-        generator=torch.Generator().manual_seed(seed),
-        mean=e.mean(0),
-        scale=e.std(0).clamp_min(1e-6),
-    )
-    optimizer = torch.optim.Adam(vae.parameters(), lr=RATE)
-    for _ in range(EPOCHS):
-        for (batch,) in DataLoader(TensorDataset(e), batch_size=BATCH, shuffle=True):
-            recon, target, mu, sigma = vae(batch)
-            optimizer.zero_grad()
-            vae_loss(recon, target, mu, sigma).backward()
-            optimizer.step()
-    return vae.eval()
 
 
 def apart(forget: Tensor, retain: Tensor, same: Tensor, *, seed: int = 0) -> dict[str, float | None]:
@@ -73,7 +41,9 @@ def apart(forget: Tensor, retain: Tensor, same: Tensor, *, seed: int = 0) -> dic
     Returns:
         "all" retain rows, those of the "same" classes and "other" ones; None where there are none.
     """
-    keep, gone = fitted(retain, seed=seed), fitted(forget, seed=seed)
+    settings = LAFConfig(decoder_out="linear")
+    tools = Tools(seed, torch.Generator().manual_seed(seed), batch_size=32, loss=NetLoss(None, task="classification"))
+    keep, gone = (fit_vae(rows, settings, tools) for rows in (retain, forget))
 
     def score(e: Tensor) -> Tensor:
         errors = []
@@ -91,11 +61,13 @@ def apart(forget: Tensor, retain: Tensor, same: Tensor, *, seed: int = 0) -> dic
 def measure(name: str, seed: int, data: Path, work: Path) -> dict[str, float | None]:
     """Return :func:`apart` of a problem's original of one seed."""
     problem = load_problem(name, data)
-    net = problem.make_model(seed)
+    net = problem.make_model(seed).eval()
     net.load_state_dict(torch.load(work / name / f"seed{seed}" / "original.pt", weights_only=True)["weights"])
     clean: Any = problem if name != "fashion_noise" else load_problem("fashion_class", data)  # the true classes of the same images
     rows = {"forget": torch.as_tensor(problem.forget_rows()), "retain": torch.as_tensor(problem.retain_rows())}
-    found = {part: representations(net, problem.train.take(indices)[0]) for part, indices in rows.items()}
+    split = SplitNet(net)
+    with torch.no_grad():
+        found = {part: split.features(problem.train.take(indices)[0]) for part, indices in rows.items()}
     classes = {part: clean.train.take(indices)[1] for part, indices in rows.items()}
     return apart(found["forget"], found["retain"], torch.isin(classes["retain"], classes["forget"].unique()), seed=seed)
 
@@ -105,7 +77,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets; see benchmarks/net_problems.py")
     parser.add_argument("--work", type=Path, default=Path("runs/nets"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     options = parser.parse_args()
     print("| problem | all retain rows | of the same classes | of other classes |\n|---|---|---|---|")
     for name in PROBLEMS:

@@ -17,7 +17,7 @@ from benchmarks.net_problems import ARCHITECTURES, IAU_DATA, IAU_PENALTIES
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["seed_interval", "write_page"]
+__all__ = ["mean_between", "seed_interval", "write_page"]
 
 Records = Sequence[Mapping[str, Any]]
 Figure = tuple[str, str, bool]
@@ -291,13 +291,14 @@ def _summary_line(label: str, points: Sequence[Point]) -> str:
     """One row over all data sets and architectures: removal and utility at each weight of the GR loss, time without it."""
     own = [[point for point in points if (point.method, point.weight) == (label, weight)] for weight in IAU_PENALTIES.values()]
     cells = [f"{mean(point.gap for point in part):.1f}" if part else "-" for part in own]
-    cells += [_mean_between([point.nearer for point in part]) if label != "original" else "-" for part in own]
-    cells += [_mean_between([point.utility for point in part]) for part in own]
+    cells += [mean_between([point.nearer for point in part]) if label != "original" else "-" for part in own]
+    cells += [mean_between([point.utility for point in part]) for part in own]
     cells.append(f"{median(point.ratio for point in own[0]):.2g}" if own[0] and label != "original" else "-")
     return "| " + " | ".join([label, *cells]) + " |"
 
 
-def _mean_between(values: Sequence[float]) -> str:
+def mean_between(values: Sequence[float]) -> str:
+    """Return a mean with its interval over seeds, or "-" where there is no value."""
     ends = seed_interval(values)
     if not values:
         return "-"

@@ -25,7 +25,7 @@ from efface.data.net_sets import ArrayRows, as_rows
 from efface.data.problem import NetTraining, Problem
 from efface.errors import InputError
 
-__all__ = ["ARCHITECTURES", "IAU_DATA", "IAU_PENALTIES", "PROBLEMS", "load_problem"]
+__all__ = ["ARCHITECTURES", "IAU_DATA", "IAU_PENALTIES", "IAU_PROBLEMS", "PROBLEMS", "load_problem"]
 
 SPLIT_SEED = 0
 CLOTHES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
@@ -33,6 +33,7 @@ IAU_DATA = ("digits", "fashion", "mnist")
 ARCHITECTURES = ("mlp", "cnn", "resnet")
 IAU_PENALTIES = {"": 0.0, "/gr": 0.005, "/gr0.05": 0.05}
 """End of an ``iau/...`` problem's name -> weight of the gradient penalty; 0.005 is the published one."""
+IAU_PROBLEMS = tuple(f"iau/{data}/{net}{end}" for data in IAU_DATA for net in ARCHITECTURES for end in IAU_PENALTIES)
 
 Floats = NDArray[np.float32]
 
@@ -48,12 +49,14 @@ def load_problem(name: str, data: Path, *, quick: bool = False) -> Problem:
     Raises:
         InputError: When there is none of that name, or a file is missing.
     """
-    if name.startswith("iau/"):
+    if name in IAU_PROBLEMS:
         problem = _iau(name, data)
     elif name in PROBLEMS:
         problem = PROBLEMS[name](data)
     else:
-        raise InputError(f"There is no benchmark problem {name!r}. Known: {', '.join(PROBLEMS)}. Choose one of these.")
+        raise InputError(
+            f"There is no benchmark problem {name!r}. Known: {', '.join((*PROBLEMS, *IAU_PROBLEMS))}. Choose one of these."
+        )
     return _smaller(problem) if quick else problem
 
 

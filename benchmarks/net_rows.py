@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.net_cells import cells_of
-from benchmarks.net_page import seed_interval
+from benchmarks.net_page import mean_between
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -67,10 +67,8 @@ def table(found: list[dict[str, dict[str, float]]]) -> str:
     for model in found[0]:
         of_model = [one[model] for one in found]
         apart = [100 * (one["forget"] - one["same"]) for one in of_model]
-        ends = seed_interval(apart)
         shown = [f"{100 * mean(one[part] for one in of_model):.1f}" for part in ("forget", "same", "other")]
-        between = "" if ends is None else f" [{ends[0]:.1f}, {ends[1]:.1f}]"
-        lines.append(f"| {model} | {shown[0]} | {shown[1]} | {mean(apart):.1f}{between} | {shown[2]} |")
+        lines.append(f"| {model} | {shown[0]} | {shown[1]} | {mean_between(apart)} | {shown[2]} |")
     return "\n".join(lines)
 
 

@@ -51,6 +51,7 @@ def run_group(problem_name: str, parts: Sequence[str], seed: int, data: Path, wo
     folder.mkdir(parents=True, exist_ok=True)
     problem = load_problem(problem_name, data, quick=quick)
     bench = Bench(problem, seed, folder)
+    bench.measure()
     for cell in missing:
         bench.run(cell)
         print(f"{problem_name} seed {seed}: {cell.label}", flush=True)
@@ -72,9 +73,12 @@ class Bench:
         self.nets: dict[str, Module] = {}
         for index, role in enumerate(ROLES):
             self.nets[role], seconds[role] = self._trained(role, seed + index * _SEEDS_APART)
-        self.retraining = seconds["retrained"]
-        results = self._measured({role: self.nets[role] for role in ROLES})
-        _save(folder / "base.json", {"seconds": seconds, "results": {role: _plain(result) for role, result in results.items()}})
+        self.seconds = seconds
+
+    def measure(self) -> None:
+        """Measure the original and the retrained models and save what was found."""
+        found = {role: _plain(result) for role, result in self._measured(self.nets).items()}
+        _save(self.folder / "base.json", {"seconds": self.seconds, "results": found})
 
     def unlearn(self, cell: Cell) -> NetOutcome:
         """Run one method on a copy of the original.
@@ -121,7 +125,7 @@ class Bench:
         results = self._measured({"retrained": self.nets["retrained"], "unlearned": made.net})["unlearned"]
         record |= {
             "seconds": made.cost.seconds,
-            "seconds_retraining": self.retraining,
+            "seconds_retraining": self.seconds["retrained"],
             "steps": made.cost.steps,
             "stopped": made.stopped,
             "notes": list(made.notes),

@@ -44,6 +44,7 @@ __all__ = [
     "LAFRepairedConfig",
     "RepresentationVAE",
     "alignment_loss",
+    "fit_vae",
     "head_loss",
     "laf_losses",
     "reconstruction_gap",
@@ -203,8 +204,12 @@ class LAF(NetMethod):
         original = copy.deepcopy(net).eval().requires_grad_(False)
         before = split.on(original)
         everything: Any = data.kept if settings.vae_data == "retain" else ConcatDataset([data.forget, data.kept])
-        keep = self._vae(before, everything, tools, "VAE of what stays")
-        gone = self._vae(before, data.forget, tools, "VAE of what must go")
+        keep, gone = (
+            fit_vae(
+                _representations(before, tools.loader(rows, shuffle=False, batch_size=256), tools.device), settings, tools, label
+            )
+            for rows, label in ((everything, "VAE of what stays"), (data.forget, "VAE of what must go"))
+        )
         losses = laf_losses(split, before, keep.reconstruct, gone.reconstruct, temp=settings.temp)
         turns = [
             Turn(loss, torch.optim.Adam(net.parameters(), lr=rate))
@@ -219,30 +224,30 @@ class LAF(NetMethod):
         tools.fit(net, pairs, turns, epochs=settings.epochs, mode=self.mode)
         return net
 
-    def _vae(self, original: SplitNet, rows: Any, tools: NetTools, label: str) -> RepresentationVAE:
-        settings = self.config
-        e = _representations(original, tools.loader(rows, shuffle=False, batch_size=256), tools.device)
-        linear = settings.decoder_out == "linear"
-        with torch.random.fork_rng():
-            torch.manual_seed(int(torch.randint(2**31, (), generator=tools.generator)))
-            vae = RepresentationVAE(
-                e.shape[1],
-                settings.z,
-                decoder_out=settings.decoder_out,
-                generator=tools.generator,
-                mean=e.mean(0) if linear else None,
-                scale=e.std(0).clamp_min(1e-6) if linear else None,
-            )
-        vae = vae.to(tools.device, e.dtype)
 
-        def loss(_: nn.Module, batch: Any) -> Tensor:
-            recon, target, mu, sigma = vae(batch[0])
-            return vae_loss(recon, target, mu, sigma, kl_weight=settings.kl_weight)
+def fit_vae(e: Tensor, settings: LAFConfig, tools: NetTools, label: str = "VAE") -> RepresentationVAE:
+    """Return a VAE trained on representations (n, d) as LAF trains its two, in use."""
+    linear = settings.decoder_out == "linear"
+    with torch.random.fork_rng():
+        torch.manual_seed(int(torch.randint(2**31, (), generator=tools.generator)))
+        vae = RepresentationVAE(
+            e.shape[1],
+            settings.z,
+            decoder_out=settings.decoder_out,
+            generator=tools.generator,
+            mean=e.mean(0) if linear else None,
+            scale=e.std(0).clamp_min(1e-6) if linear else None,
+        )
+    vae = vae.to(tools.device, e.dtype)
 
-        turn = Turn(loss, torch.optim.Adam(vae.parameters(), lr=settings.vae_learning_rate))
-        batches = tools.loader(TensorDataset(e), batch_size=settings.batch_size)
-        tools.fit(vae, batches, turn, epochs=settings.vae_epochs, label=label)
-        return vae.eval().requires_grad_(False)
+    def loss(_: nn.Module, batch: Any) -> Tensor:
+        recon, target, mu, sigma = vae(batch[0])
+        return vae_loss(recon, target, mu, sigma, kl_weight=settings.kl_weight)
+
+    turn = Turn(loss, torch.optim.Adam(vae.parameters(), lr=settings.vae_learning_rate))
+    batches = tools.loader(TensorDataset(e), batch_size=settings.batch_size)
+    tools.fit(vae, batches, turn, epochs=settings.vae_epochs, label=label)
+    return vae.eval().requires_grad_(False)
 
 
 def _representations(split: SplitNet, batches: Iterable[tuple[Any, Any]], device: torch.device) -> Tensor:
