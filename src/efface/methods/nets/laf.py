@@ -22,7 +22,7 @@ the code. The learning rates are absolute and were set for hundreds to thousands
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -204,12 +204,8 @@ class LAF(NetMethod):
         original = copy.deepcopy(net).eval().requires_grad_(False)
         before = split.on(original)
         everything: Any = data.kept if settings.vae_data == "retain" else ConcatDataset([data.forget, data.kept])
-        keep, gone = (
-            fit_vae(
-                _representations(before, tools.loader(rows, shuffle=False, batch_size=256), tools.device), settings, tools, label
-            )
-            for rows, label in ((everything, "VAE of what stays"), (data.forget, "VAE of what must go"))
-        )
+        keep = fit_vae(_representations(before, everything, tools), settings, tools, "VAE of what stays")
+        gone = fit_vae(_representations(before, data.forget, tools), settings, tools, "VAE of what must go")
         losses = laf_losses(split, before, keep.reconstruct, gone.reconstruct, temp=settings.temp)
         turns = [
             Turn(loss, torch.optim.Adam(net.parameters(), lr=rate))
@@ -250,9 +246,10 @@ def fit_vae(e: Tensor, settings: LAFConfig, tools: NetTools, label: str = "VAE")
     return vae.eval().requires_grad_(False)
 
 
-def _representations(split: SplitNet, batches: Iterable[tuple[Any, Any]], device: torch.device) -> Tensor:
+def _representations(split: SplitNet, rows: Any, tools: NetTools) -> Tensor:
+    batches: Any = tools.loader(rows, shuffle=False, batch_size=256)
     with as_in_use(split.net):
-        return torch.cat([split.features(on_device(x, device)).cpu() for x, _ in batches])
+        return torch.cat([split.features(on_device(x, tools.device)).cpu() for x, _ in batches])
 
 
 class LAFRepairedConfig(LAFConfig):
