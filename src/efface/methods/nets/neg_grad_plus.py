@@ -2,7 +2,7 @@
 
 L = alpha * l_{D_r} - (1 - alpha) * l_{D_f}, over the retain batches of an epoch with the forget batches beside them, again and
 again. Named and used as a baseline by Kurmanji et al., Towards Unbounded Machine Unlearning (SCRUB), arXiv 2302.09880; alpha lies
-close to 1. Nothing bounds the climb: with a whole class to forget, 0.95 and 0.99 took most of the others with it on FashionMNIST
+close to 1. Nothing bounds the climb: with a whole class to forget, 0.95 took most of the others with it on FashionMNIST
 (docs/results/nets.md).
 """
 
