@@ -80,3 +80,5 @@ def main(output: Path) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()  # its threads may otherwise outlive the interpreter, which aborts now and then
