@@ -15,7 +15,7 @@ from efface.data.items import GenerateItem, ScoreItem
 from efface.errors import EffaceError
 from efface.evals import Measured, measure
 from efface.models.language_model import LocalModel
-from efface.models.processes import count, is_main, rank
+from efface.models.processes import count, is_main, leave, rank
 
 WORDS = ["<pad>", "</s>", "Question", "Answer", ":", *(f"w{number}" for number in range(60))]
 CHUNK = 8
@@ -80,5 +80,4 @@ def main(output: Path) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()  # its threads may otherwise outlive the interpreter, which aborts now and then
+    leave()

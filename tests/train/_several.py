@@ -11,7 +11,7 @@ from _loop import FORGET, HOLDOUT, ITEMS, RETAIN, inside, losses, settings
 
 from efface.adapters.choice import make_adapter
 from efface.train.language_model import train
-from efface.train.processes import count, is_main
+from efface.train.processes import count, is_main, leave
 from efface.train.settings import StopSettings
 
 SETS = {"forget": FORGET, "retain": RETAIN, "holdout": HOLDOUT}
@@ -52,3 +52,4 @@ def main(output: Path) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    leave()

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from _several import CASES, curve
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
+from efface.cli.main import main
 from efface.errors import InputError
 from efface.request import ForgetRequest
 from efface.run import execute
@@ -70,16 +72,30 @@ def test_one_process_is_the_main_one() -> None:
     assert processes.share(lambda: "value") == "value"
 
 
-def test_sharded_parameters_are_put_together() -> None:
+@pytest.fixture
+def connected() -> Iterator[None]:
+    """A process that is connected with others, of which there are none."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    processes.leave()
+
+
+@pytest.mark.parametrize(("command", "stays"), [(["--version"], False), (["run", "no.yaml"], True)])
+def test_a_command_that_succeeds_disconnects(connected: None, command: list[str], stays: bool) -> None:
+    """One that fails does not: the others may wait for it, and leaving would wait for them."""
+    with pytest.raises(SystemExit):
+        main(command)
+    assert dist.is_initialized() is stays
+    processes.leave()
+    assert not dist.is_initialized()
+
+
+def test_sharded_parameters_are_put_together(connected: None) -> None:
     whole = {name: parameter.detach().clone() for name, parameter in tiny_llama().named_parameters()}
     model = tiny_llama()
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    try:
-        fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
-        assert all(hasattr(parameter, "full_tensor") for parameter in model.parameters())
-        processes.unshard(model)
-    finally:
-        dist.destroy_process_group()
+    fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
+    assert all(hasattr(parameter, "full_tensor") for parameter in model.parameters())
+    processes.unshard(model)
     found = dict(model.named_parameters())
     assert found.keys() == whole.keys()
     assert all(type(found[name]) is torch.nn.Parameter and torch.equal(found[name], whole[name]) for name in whole)

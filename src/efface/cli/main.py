@@ -56,6 +56,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except EffaceError as error:
         typer.echo(f"efface: {' '.join(str(error).split())}", err=True)
         sys.exit(error.exit_code)
+    except SystemExit as end:
+        if end.code in (None, 0):
+            _leave()
+        raise
+
+
+def _leave() -> None:
+    """Disconnect from the other processes of ``accelerate launch``, where this command had to do with them."""
+    processes = sys.modules.get("efface.models.processes")  # not imported for its sake: it loads torch
+    if processes is not None:
+        processes.leave()
 
 
 def _one_line(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:

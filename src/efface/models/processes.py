@@ -16,7 +16,7 @@ import torch
 
 from efface.errors import EffaceError
 
-__all__ = ["count", "gather", "is_main", "rank", "share"]
+__all__ = ["count", "gather", "is_main", "leave", "rank", "share"]
 
 Value = TypeVar("Value")
 
@@ -71,6 +71,15 @@ def gather(make: Callable[[], Value]) -> list[Value]:
         if error is not None:
             raise error
     return [cast("Value", value) for value, _ in outcomes]
+
+
+def leave() -> None:
+    """Disconnect this process from the others once its work is done; the connection's threads may abort an interpreter that ends.
+
+    Not for the way out of an error: the others may wait for this process, which must end for its launcher to end them.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _outcome(make: Callable[[], Any]) -> tuple[Any, Exception | None]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
-from efface.models.processes import count, is_main, rank, share
+from efface.models.processes import count, is_main, leave, rank, share
 
-__all__ = ["count", "is_main", "rank", "share", "unshard"]
+__all__ = ["count", "is_main", "leave", "rank", "share", "unshard"]
 
 
 def unshard(model: nn.Module) -> None:
