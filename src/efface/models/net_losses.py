@@ -38,10 +38,14 @@ def quantile_loss(outputs: Tensor, target: Tensor, quantiles: Sequence[float]) -
             f"The outputs end in a dimension of {outputs.shape[-1]} and there are {len(quantiles)} quantiles. "
             "The last dimension holds one output per quantile. Change the net's output or the quantiles."
         )
-    levels = torch.tensor(list(quantiles), dtype=outputs.dtype, device=outputs.device)
     error = like_outputs(target, outputs[..., 0]).unsqueeze(-1) - outputs
-    per_value = torch.maximum((levels - 1) * error, levels * error).sum(-1)
-    return per_value.reshape(len(outputs), -1).mean(1)
+    return pinball(error, quantiles).sum(-1).reshape(len(outputs), -1).mean(1)
+
+
+def pinball(error: Tensor, quantiles: Sequence[float]) -> Tensor:
+    """Return max((q - 1) e, q e) per value, for errors (..., Q) of the Q quantiles."""
+    levels = torch.tensor(list(quantiles), dtype=error.dtype, device=error.device)
+    return torch.maximum((levels - 1) * error, levels * error)
 
 
 def like_outputs(target: Tensor, outputs: Tensor) -> Tensor:
@@ -111,6 +115,12 @@ class NetLoss:
                 "Return one value per row, without a reduction."
             )
         return rows.mean() if reduction == "mean" else rows.sum() if reduction == "sum" else rows
+
+    def imitation(self, outputs: Tensor, others: Tensor) -> Tensor:
+        """Return the mean loss of outputs held against those of another net, (B, ...) both; quantiles each against their own."""
+        if self.name != "quantile" or self.function is not None:
+            return self(outputs, others)
+        return pinball(others - outputs, self.quantiles).sum(-1).mean()
 
     def _rows(self, outputs: Tensor, y: Any) -> Tensor:
         if self.function is not None:

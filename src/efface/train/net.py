@@ -156,6 +156,7 @@ class _Loop:
             for module, was_training in modes.items():
                 module.training = was_training
             self.set_rates(1.0)
+            self.net.zero_grad(set_to_none=True)  # a turn's optimiser may hold a part of what the loss reached
             for optimizer in self.optimizers:
                 optimizer.zero_grad(set_to_none=True)
 
@@ -170,8 +171,16 @@ class _Loop:
         values = []
         for index, turn in enumerate(self.turns):
             turn.optimizer.zero_grad(set_to_none=True)
-            with self.engine.autocast():
-                loss = turn.loss(self.net, batch)
+            try:
+                with self.engine.autocast():
+                    loss = turn.loss(self.net, batch)
+            except ValueError as error:
+                if "more than 1 value per channel" not in str(error):
+                    raise
+                raise InputError(
+                    "A batch of one row reached BatchNorm in training mode, which needs two to take a variance. Give more rows, "
+                    "raise batch_size, or set batch_norm: eval."
+                ) from None
             value = float(loss.detach())
             if not math.isfinite(value):
                 raise TrainingStopped(

@@ -139,7 +139,8 @@ class Tools:
 
     def masked(self, masks: Mapping[Tensor, Tensor]) -> Self:
         """Return tools whose ``fit`` leaves masked weights alone."""
-        return replace(self, masks={**(self.masks or {}), **masks})
+        already = self.masks or {}
+        return replace(self, masks={**already, **{key: mask * already.get(key, 1) for key, mask in masks.items()}})
 
     def fresh(self, offset: int = 0) -> nn.Module:
         """Return a freshly initialised net of the same architecture, on :attr:`device`."""

@@ -9,6 +9,8 @@ for those that must go and w = mean(u):
     L = (1 - w) mean_{u=0} l(M(x), y) + w [ mean_{u=1} l(M(x), B(x)) + beta sum_j A(M_j(x), B_j(x)) ]
     A(P, Q) = mean (a(P) - a(Q))^2,   a(P) = v / max(||v||, 1e-12),   v = mean over dim 1 of P^2, flattened, per row
 
+l is the loss of the problem; of quantiles, each of M is held against the same one of B by its own loss, and they are summed.
+
 Deviations:
 - ``attention="unitwise"`` (default): for activations (B, d) v = P^2, one entry per unit. The published code (``"reference"``)
   takes the mean over dim 1 there too; its one number per row becomes 1 by the normalisation, so that the term and its gradient
@@ -21,7 +23,7 @@ Deviations:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -33,8 +35,8 @@ from torch.utils.data import ConcatDataset
 from efface.data.net_batches import Relabelled
 from efface.methods.base import MethodConfig, Need, Paper
 from efface.methods.nets.base import GradientConfig, LabelNeed, NetData, NetMethod, NetTools, StepLoss, Turn, make_optimizer
-from efface.models.activations import Activations, forward
-from efface.models.net_losses import NetLoss, distance_loss
+from efface.models.activations import Activations, forward, on_device
+from efface.models.net_losses import NetLoss
 
 __all__ = ["Blindspot", "BlindspotConfig", "attention_difference", "attention_map", "blindspot_loss", "forget_loss"]
 
@@ -62,7 +64,7 @@ def forget_loss(
     *,
     beta: float,
     attention: Attention = "unitwise",
-    distance: Literal["l1", "mse"] = "l1",
+    distance: Callable[[Tensor, Tensor], Tensor] = functional.l1_loss,
 ) -> Tensor:
     """Return l(M(x), B(x)) + beta sum_j A(M_j, B_j) of the rows that must go, a scalar.
 
@@ -73,9 +75,9 @@ def forget_loss(
         blind_activations: Of the blindspot net.
         beta: Weight of the attention term.
         attention: See the module's text.
-        distance: l.
+        distance: l, of the net's and the blindspot net's outputs.
     """
-    loss = distance_loss(outputs, blind_outputs, distance).mean()
+    loss = distance(outputs, blind_outputs)
     pairs = zip(activations, blind_activations, strict=True)
     return loss + beta * sum((attention_difference(p, q, attention) for p, q in pairs), start=torch.zeros_like(loss))
 
@@ -89,7 +91,6 @@ def blindspot_loss(
     attention: Attention = "unitwise",
 ) -> StepLoss:
     """Return the loss of a batch ``(x, (y, u))`` of all rows, u = 1 where a row must go; labels of such rows are not read."""
-    distance: Literal["l1", "mse"] = "mse" if loss.name == "mse" else "l1"
 
     def step(_: nn.Module, batch: Any) -> Tensor:
         x, (y, flags) = batch
@@ -104,7 +105,7 @@ def blindspot_loss(
                 blind_outputs, blind_activations = blindspot.both(_rows(x, must_go))
             seen = [activation[must_go] for activation in activations]
             total = total + share * forget_loss(
-                outputs[must_go], blind_outputs, seen, blind_activations, beta=beta, attention=attention, distance=distance
+                outputs[must_go], blind_outputs, seen, blind_activations, beta=beta, attention=attention, distance=loss.imitation
             )
         return total
 
@@ -164,7 +165,7 @@ class Blindspot(NetMethod):
         blindspot = self._blindspot(data, tools)
         hidden = tools.activations(net)
         batches = tools.loader(_flagged(data), batch_size=settings.batch_size)
-        hidden.names(next(iter(batches))[0])
+        hidden.names(on_device(next(iter(batches))[0], tools.device))
         loss = blindspot_loss(hidden, hidden.on(blindspot), tools.loss, beta=settings.beta, attention=settings.attention)
         tools.fit(
             net,

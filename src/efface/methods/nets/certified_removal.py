@@ -8,8 +8,8 @@ bound   += gamma ||X_r||_2 ||H^-1 Delta|| ||X_r H^-1 Delta||,   gamma = 1/4: how
 
 (epsilon, delta)-certified while the bound is at most sigma epsilon / c with delta = 1.5 exp(-c^2 / 2) (Theorem 3). The bound of an
 empty history is the gradient training ended with, not 0 as in the paper, which assumes an exact minimiser. Several rows at once
-use the summed gradient. With K > 2 classes there is one classifier per class against the rest, each with a bound and b of its own,
-and delta is shared between them.
+use the summed gradient. With K > 2 classes there is one classifier per class against the rest, each with a b of its own: together
+they are one model whose gradient is theirs in a row, and its bound the root of the sum of the squares of theirs.
 """
 
 from __future__ import annotations
@@ -188,8 +188,8 @@ class CertifiedRemoval(NetMethod):
         return net
 
     def _account(self, net: CertifiedLinear, tools: NetTools) -> None:
-        allowed = allowed_bound(net.sigma, self.config.epsilon, self.config.delta / len(net.bound))
-        used = float(net.bound.max())
+        allowed = allowed_bound(net.sigma, self.config.epsilon, self.config.delta)
+        used = float(net.bound.norm())
         tools.record({"bound": used, "allowed_bound": allowed}, label="certificate")
         if used <= allowed:
             tools.note(

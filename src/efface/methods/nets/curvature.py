@@ -21,13 +21,17 @@ from torch import Tensor
 from efface.errors import InputError
 
 __all__ = [
+    "ABOVE_LARGEST",
     "conjugate_gradients",
     "diagonal_solve",
+    "largest_eigenvalue",
     "lissa",
     "woodbury_solve",
     "woodfisher_reference",
 ]
 
+ABOVE_LARGEST = 1.1
+"""LiSSA's scale over the largest eigenvalue."""
 Product = Callable[[Tensor], Tensor]
 """Vector (P,) -> H times it, (P,)."""
 
@@ -137,7 +141,7 @@ def lissa(
     Raises:
         InputError: When the iteration diverges: the scale is below the largest eigenvalue.
     """
-    scale = scale if scale is not None else 1.1 * largest_eigenvalue(product, v)
+    scale = scale if scale is not None else ABOVE_LARGEST * largest_eigenvalue(product, v)
     x = v.clone()
     start = float(v.norm())
     for _ in range(iterations):

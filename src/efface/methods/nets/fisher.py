@@ -85,7 +85,7 @@ def noise_variance(fisher: Tensor, *, alpha: float, num_classes: int, forgotten:
         num_classes: K; a tensor whose first dimension is K is taken for the output layer.
         forgotten: Classes forgotten as a whole, whose rows of the output layer are replaced by noise.
     """
-    is_output = fisher.shape[0] == num_classes
+    is_output = fisher.dim() > 0 and fisher.shape[0] == num_classes
     inverse = (1.0 / (fisher + FLOOR)).clamp(max=LARGEST_INVERSE)
     if is_output:
         inverse = inverse.clamp(max=LARGEST_INVERSE_OUTPUT)
@@ -94,7 +94,7 @@ def noise_variance(fisher: Tensor, *, alpha: float, num_classes: int, forgotten:
         variance = variance.mean(1, keepdim=True).expand_as(variance).clone()
     if is_output and forgotten:
         variance[list(forgotten)] = CLASS_ROW_VARIANCE
-    return variance * HEAD_FACTOR if is_output or variance.dim() == 1 else variance
+    return variance * HEAD_FACTOR if is_output or variance.dim() <= 1 else variance
 
 
 class FisherConfig(NetConfig):
@@ -139,7 +139,7 @@ class Fisher(NetMethod):
         with torch.no_grad():
             for name, weight in trained(net).items():
                 variance = noise_variance(fisher[name], alpha=self.config.alpha, num_classes=classes, forgotten=forgotten)
-                if weight.shape[0] == classes and forgotten:
+                if weight.dim() > 0 and weight.shape[0] == classes and forgotten:
                     weight[list(forgotten)] = 0
                 noise = torch.randn(weight.shape, generator=tools.generator, dtype=weight.dtype)
                 weight.add_(variance.sqrt() * noise.to(weight.device))

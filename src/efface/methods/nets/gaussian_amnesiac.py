@@ -94,5 +94,7 @@ class GaussianAmnesiac(NetMethod):
         retain = data.labels("retain")
         targets = torch.cat([retain, data.labels("forget")]) if self.config.statistics == "all" else retain
         noise = torch.randn((len(data.forget), *retain.shape[1:]), generator=tools.generator, dtype=torch.float64)
+        if not retain.is_floating_point():  # whole numbers would cut the draws off
+            retain = retain.to(torch.get_default_dtype())
         drawn = gaussian_targets(targets.double(), noise, clip=self.config.clip).to(retain.dtype)
         return ConcatDataset([Relabelled(data.forget, drawn), Relabelled(data.kept, retain)])

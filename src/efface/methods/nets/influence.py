@@ -16,16 +16,24 @@ By default only the last layer changes (``last_layer``): its problem is convex, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from efface.errors import InputError
 from efface.methods.base import MethodConfig, Need, Paper
 from efface.methods.nets.base import NetConfig, NetData, NetMethod, NetTools
-from efface.methods.nets.curvature import conjugate_gradients, diagonal_solve, lissa, woodbury_solve, woodfisher_reference
+from efface.methods.nets.curvature import (
+    ABOVE_LARGEST,
+    conjugate_gradients,
+    diagonal_solve,
+    largest_eigenvalue,
+    lissa,
+    woodbury_solve,
+    woodfisher_reference,
+)
 from efface.methods.nets.gradients import (
     Batches,
     Loss,
@@ -47,6 +55,8 @@ __all__ = ["Influence", "InfluenceConfig", "influence_direction", "mean_curvatur
 LARGEST_EXACT = 5_000
 """Parameters up to which the matrix is formed."""
 CHUNK = 64
+SOLVED = 0.01
+"""Relative residual up to which a solution by products is one."""
 
 
 def influence_direction(retain: Tensor, forget: Tensor, *, retain_rows: int, forget_rows: int) -> Tensor:
@@ -74,10 +84,18 @@ class InfluenceConfig(NetConfig):
         "gauss_newton", description="For cg, lissa and exact; the first is never indefinite."
     )
     alpha: float = Field(1.0, description="Length of the step; 1 is Newton's.")
-    damping: float = Field(0.01, ge=0, description="Added to the matrix's diagonal.")
+    damping: float = Field(
+        0.01, ge=0, description="Added to the matrix's diagonal; above 0 for diagonal and woodfisher, whose matrix may be singular."
+    )
     samples: int = Field(1000, ge=1, description="Retain rows of woodfisher's matrix; N of published code.")
     iterations: int = Field(200, ge=1, description="Products of cg and lissa.")
     last_layer: bool = Field(True, description="Change the last layer only.")
+
+    @model_validator(mode="after")
+    def _invertible(self) -> Self:
+        if self.damping == 0 and self.solver in ("diagonal", "woodfisher"):
+            raise ValueError(f"damping is 0, and the matrix of {self.solver} may be singular. Give a damping above 0, such as 0.01")
+        return self
 
 
 class Influence(NetMethod):
@@ -121,7 +139,7 @@ class Influence(NetMethod):
             return diagonal_solve(v, flatten(diagonal_fisher(net, retain, loss)), damping=config.damping)
         if config.solver == "woodfisher":
             rows = torch.cat(list(first_gradients(net, retain, loss, config.samples)))
-            return woodbury_solve(v, rows, damping=config.damping or 1.0)
+            return woodbury_solve(v, rows, damping=config.damping)
         if config.solver == "woodfisher_reference":
             every = (row for part in first_gradients(net, retain, loss, config.samples + 2) for row in part)
             return woodfisher_reference(v, every, count=config.samples)
@@ -130,11 +148,20 @@ class Influence(NetMethod):
 
             return kfac_solve(net, v, retain, damping=config.damping, loss=tools.loss.name)
         product = mean_curvature_product(net, retain, loss, gauss_newton=config.matrix == "gauss_newton")
+        if config.solver == "exact":
+            return exact_solve(product, v, damping=config.damping)
         if config.solver == "cg":
-            return conjugate_gradients(product, v, damping=config.damping, iterations=config.iterations)
-        if config.solver == "lissa":
-            return lissa(product, v, damping=config.damping, iterations=config.iterations)
-        return exact_solve(product, v, damping=config.damping)
+            solved = conjugate_gradients(product, v, damping=config.damping, iterations=config.iterations)
+        else:
+            scale = ABOVE_LARGEST * largest_eigenvalue(product, v) + config.damping
+            solved = lissa(product, v, damping=config.damping / scale, scale=scale, iterations=config.iterations)
+        left = float((product(solved) + config.damping * solved - v).norm() / v.norm().clamp_min(1e-30))
+        if left > SOLVED:
+            tools.note(
+                f"The solver {config.solver} ended after {config.iterations} products with {left:.0%} of the right-hand side "
+                "unexplained: the step is not the Newton step. Raise iterations or damping."
+            )
+        return solved
 
 
 def first_gradients(net: nn.Module, batches: Batches, loss: Loss, count: int) -> Iterator[Tensor]:
@@ -180,7 +207,8 @@ def last_layer(net: nn.Module, forget: Any, retain: Any, tools: NetTools) -> tup
             found = []
             for x, y in placed(batches, net):
                 features, outputs = split.both(x)
-                if not torch.allclose(head(features), outputs, atol=1e-5):
+                answers = head(features)
+                if answers.numel() != outputs.numel() or not torch.allclose(answers.reshape(outputs.shape), outputs, atol=1e-5):
                     raise InputError(
                         "The outputs are not those of the last linear layer alone. A last-layer step changes a head that ends the "
                         "net. Set last_layer: false, or name the right head."

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from efface.methods.base import MethodConfig, Need, Paper
 from efface.methods.nets.base import GradientConfig, NetData, NetMethod, NetTools, Turn, make_optimizer
-from efface.methods.nets.gradients import trained
+from efface.methods.nets.gradients import flatten, trained, unflatten
 from efface.models.activations import forward
 
 __all__ = ["L1Sparse", "L1SparseConfig", "magnitude_mask", "penalty_weight"]
@@ -32,10 +32,10 @@ def penalty_weight(alpha: float, epoch: int, *, epochs: int, plain_epochs: int) 
 def magnitude_mask(weights: dict[str, Tensor], rate: float) -> dict[str, Tensor]:
     """Return 1 for the weights to keep: the largest share 1 - ``rate`` over all tensors of two or more dimensions."""
     matrices = {name: weight for name, weight in weights.items() if weight.dim() > 1}
-    every = torch.cat([weight.detach().abs().reshape(-1) for weight in matrices.values()])
-    dropped = int(rate * every.numel())
-    threshold = every.kthvalue(dropped).values if dropped else every.new_tensor(-1.0)
-    return {name: (weight.detach().abs() > threshold).to(weight.dtype) for name, weight in matrices.items()}
+    every = flatten(matrices).detach().abs()
+    kept = torch.ones_like(every)
+    kept[every.argsort(stable=True)[: int(rate * len(every))]] = 0  # a threshold would drop all that tie with it
+    return unflatten(kept, matrices)
 
 
 class L1SparseConfig(GradientConfig):

@@ -232,7 +232,7 @@ def fit_vae(e: Tensor, settings: LAFConfig, tools: NetTools, label: str = "VAE")
             decoder_out=settings.decoder_out,
             generator=tools.generator,
             mean=e.mean(0) if linear else None,
-            scale=e.std(0).clamp_min(1e-6) if linear else None,
+            scale=e.std(0, correction=min(1, len(e) - 1)).clamp_min(1e-6) if linear else None,
         )
     vae = vae.to(tools.device, e.dtype)
 

@@ -5,7 +5,7 @@ bound, so that ascent destroys the net when nothing ends it.
 
 Deviation: ascent ends once the loss of a forget batch passes that of guessing (ln K for K classes), beyond which a forget row
 stands out instead of fading. ``max_loss=None`` is the published form, which never ends early; for regression there is no such
-level, and a number must be given.
+level, and nothing ends it unless a number is given.
 """
 
 from __future__ import annotations
@@ -56,14 +56,16 @@ class NegGrad(NetMethod):
             epochs=self.config.epochs,
             mode=self.mode,
             max_grad_norm=self.config.max_grad_norm,
-            stop=self._stop(data),
+            stop=self._stop(data, tools),
         )
         return net
 
-    def _stop(self, data: NetData) -> Callable[[int, float], str | None] | None:
+    def _stop(self, data: NetData, tools: NetTools) -> Callable[[int, float], str | None] | None:
         limit = self.config.max_loss
         if limit == "guess":
             limit = math.log(data.num_classes) if data.task == "classification" and data.num_classes else None
+            if limit is None:
+                tools.note("Nothing ends the ascent before its last epoch: give max_loss, a loss at which to end.")
         if limit is None:
             return None
 

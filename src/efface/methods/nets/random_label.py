@@ -82,7 +82,8 @@ class RandomLabel(NetMethod):
             batches = _ForgetFirst(data, tools, classes, self.config.batch_size)
         else:
             known = data.forget_labels if self.config.exclude_true else None
-            labels = other_labels(known, len(data.forget), classes, tools.generator)
+            drawn = other_labels(known, len(data.forget), classes, tools.generator)
+            labels = drawn.reshape(-1, *data.labels("retain").shape[1:])
             mixed: Any = ConcatDataset([Relabelled(data.forget, labels), data.kept])
             batches = tools.loader(mixed, batch_size=self.config.batch_size)
         tools.fit(net, batches, step, epochs=self.config.epochs, mode=self.mode, max_grad_norm=self.config.max_grad_norm)

@@ -5,9 +5,9 @@ arXiv 2310.12508; formulas only, its Classification code carries no licence.
 m = 1 for the share k of all weights with the largest |sum over forget batches of grad(-L)|, ranked over all tensors at once;
 then any method, changing the weights with m = 1 only.
 
-Weights with m = 0 stay what they were to the last bit: their gradients are zeroed, and what weight decay and momentum would still
-move is put back after every step. The mask is measured in evaluation mode. ``within`` names the method; random labels as in the
-paper's main rows.
+Weights with m = 0 stay what they were to the last bit: their gradients are zeroed, what weight decay and momentum would still move
+is put back after every step, and what a method changes without steps (ssd, influence) is put back at its end. The mask is measured
+in evaluation mode. ``within`` names the method; random labels as in the paper's main rows.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from efface.errors import InputError
 from efface.methods.base import MethodConfig, Need, Paper
-from efface.methods.nets.base import NetConfig, NetData, NetMethod, NetTools
+from efface.methods.nets.base import Mode, NetConfig, NetData, NetMethod, NetTools
 from efface.methods.nets.gradients import Batches, Gradients, Loss, batch_gradients, flatten, trained, unflatten
 from efface.registry import NETS
 
@@ -80,7 +80,19 @@ class SalUn(NetMethod):
             raise InputError(
                 f"SalUn wraps {name or 'no method'}. It wraps another method by name. Write within: {{name: random_label}}."
             )
+        if self.config.batch_norm is not None:
+            settings.setdefault("batch_norm", self.config.batch_norm)
         self.inner: NetMethod = NETS.get(name)(**settings)
+        if self.inner.needs_recipe:
+            raise InputError(
+                f"SalUn wraps {name}, which trains a fresh net. It says which weights of the original may change. "
+                "Name a method that changes the original in within, such as random_label."
+            )
+
+    @property
+    def mode(self) -> Mode:
+        """How the inner method runs the net while it changes it."""
+        return self.inner.mode
 
     def run(self, net: nn.Module, data: NetData, tools: NetTools) -> nn.Module:
         """Measure the mask in evaluation mode, then run the inner method on it."""
@@ -91,6 +103,10 @@ class SalUn(NetMethod):
             )
         net.eval()
         scores = saliency(net, tools.loader(data.forget, shuffle=False, batch_size=self.config.batch_size), tools.loss)
-        parameters = trained(net)
-        masks = {parameters[name]: mask for name, mask in largest(scores, self.config.share).items()}
-        return self.inner.run(net, data, tools.masked(masks))
+        parameters, masks = trained(net), largest(scores, self.config.share)
+        before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+        made = self.inner.run(net, data, tools.masked({parameters[name]: mask for name, mask in masks.items()}))
+        with torch.no_grad():
+            for name, parameter in trained(made).items():
+                parameter.copy_(torch.where(masks[name].to(torch.bool), parameter, before[name]))
+        return made

@@ -3,9 +3,9 @@
 max-step (epochs <= msteps), on forget batches:   minimise  - KL(theta_0 || f)
 min-step (every epoch), on retain batches:        minimise    alpha KL(theta_0 || f) + gamma CE
 
-with KL = T^2 KL_batchmean(softmax(z_0/T) || softmax(z/T)). SCRUB+R (``rewind=True``) keeps the checkpoint, one per epoch, whose
-error on the forget rows is nearest to the error on validation rows of the same classes: forgetting no further than a net that never
-saw them. Written from the paper; the authors' code is for non-commercial use and was not used.
+with KL = T^2 KL_batchmean(softmax(z_0/T) || softmax(z/T)). SCRUB+R (``rewind=True``) goes back to the checkpoint, one per epoch,
+whose error on the forget rows is nearest to the error that the net ends with on validation rows of the same classes: forgetting no
+further than a net that never saw them. Written from the paper; the authors' code is for non-commercial use and was not used.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def distillation_kl(student: Tensor, teacher: Tensor, temperature: float) -> Ten
 
 
 class SCRUBConfig(GradientConfig):
-    """Hyper-parameters of SCRUB: those of the paper's small-scale setting."""
+    """Hyper-parameters of SCRUB: those of the paper's small-scale setting, without its weight decay and batch sizes."""
 
     epochs: int = Field(5, ge=1, description="Min-steps; 5 to 10 small, 3 large.")
     max_epochs: int = Field(3, ge=0, description="msteps: epochs that begin with a max-step; 3 small, 2 large.")
@@ -44,7 +44,7 @@ class SCRUBConfig(GradientConfig):
     gamma: float = Field(1.0, ge=0, description="Weight of the cross entropy on retain rows; 0.99 large.")
     temperature: float = Field(4.0, gt=0)
     forget_batch_size: int | None = Field(None, ge=1, description="None: as the retain batches.")
-    rewind: bool = Field(False, description="SCRUB+R: keep the epoch whose forget error is nearest to the validation error.")
+    rewind: bool = Field(False, description="SCRUB+R: keep the epoch whose forget error is nearest to the final validation error.")
 
 
 class SCRUB(NetMethod):
@@ -81,22 +81,21 @@ class SCRUB(NetMethod):
             outputs, kl = divergence(net, batch[0])
             return config.alpha * kl + config.gamma * tools.loss(outputs, batch[1])
 
-        goal = self._goal(net, data, tools) if config.rewind else None
-        best: tuple[float, dict[str, Tensor]] | None = None
+        alike = self._validation(data) if config.rewind else None
+        checkpoints: list[tuple[float, dict[str, Tensor]]] = []
         for epoch in range(config.epochs):
             if epoch < config.max_epochs:
                 tools.fit(net, forget, Turn(max_loss, optimizer), mode=self.mode, max_grad_norm=config.max_grad_norm)
             tools.fit(net, retain, Turn(min_loss, optimizer), mode=self.mode, max_grad_norm=config.max_grad_norm)
-            if goal is not None:
-                distance = abs(error_rate(net, data.forget, tools) - goal)
-                if best is None or distance < best[0]:
-                    best = distance, copy.deepcopy(net.state_dict())
-        if best is not None:
-            net.load_state_dict(best[1])
+            if alike is not None:
+                checkpoints.append((error_rate(net, data.forget, tools), copy.deepcopy(net.state_dict())))
+        if alike is not None:
+            goal = error_rate(net, alike, tools)
+            net.load_state_dict(min(checkpoints, key=lambda checkpoint: abs(checkpoint[0] - goal))[1])
         return net
 
-    def _goal(self, net: nn.Module, data: NetData, tools: NetTools) -> float:
-        """Return the error of the original net on validation rows of the classes that are forgotten."""
+    def _validation(self, data: NetData) -> Any:
+        """Return the validation rows of the classes that are forgotten."""
         classes = set() if data.forget_labels is None else set(data.forget_labels.reshape(-1).tolist())
         rows = [] if data.validation is None else [row for row in data.validation if int(row[1]) in classes]
         if not rows:
@@ -104,7 +103,7 @@ class SCRUB(NetMethod):
                 "SCRUB+R (rewind) has no validation rows of the forgotten classes. It goes back to the epoch whose forget error is "
                 "nearest to theirs. Give the problem a validation set, or leave rewind out."
             )
-        return error_rate(net, rows, tools)
+        return rows
 
 
 def error_rate(net: nn.Module, rows: Any, tools: NetTools) -> float:

@@ -43,7 +43,7 @@ def rows_per_class(labels: Tensor, count: int, generator: torch.Generator) -> li
 
 
 class UNSIRConfig(GradientConfig):
-    """Hyper-parameters of UNSIR: those of the bad-teaching and SSD repositories."""
+    """Hyper-parameters of UNSIR: those of the bad-teaching and SSD repositories, but for a tenth of their copies of the noise."""
 
     noise_rows: int = Field(32, ge=1, description="Rows of noise per class.")
     noise_steps: int = Field(25, ge=1)
@@ -90,7 +90,8 @@ class UNSIR(NetMethod):
         first = data.forget[0][0]
         if not isinstance(first, Tensor):
             raise InputError("The inputs are not plain tensors. UNSIR learns noise in their shape. Choose another method.")
-        noise = TensorDataset(*self._noise(net, first, classes, tools))
+        made, named = self._noise(net, first, classes, tools)
+        noise = TensorDataset(made, named.reshape(-1, *data.retain_labels.shape[1:]))
         retain: Any = Subset(data.kept, rows_per_class(data.retain_labels, config.retain_per_class, tools.generator))
         impair: Any = ConcatDataset([*[noise] * config.copies, retain])
         for rows, rate in ((impair, config.learning_rate), (retain, config.repair_learning_rate)):
