@@ -10,50 +10,30 @@ import pytest
 import torch
 import torch.nn.functional as F
 from _fixtures import fixture_params, read_fixture
+from _nets import CROSS_ENTROPY, DEVICE, net_of, rows, tensor, tolerance_of
 from torch import Tensor, nn
+from torch.utils.data import TensorDataset
 
+from efface.data.problem import NetTraining
 from efface.evals.nets.similarity import js_divergence, zrf
 from efface.methods.nets.bad_teacher import bad_teacher_loss
+from efface.methods.nets.base import NetData, NetMethod, Turn, make_optimizer
 from efface.methods.nets.boundary_shrink import fgsm
 from efface.methods.nets.certified_removal import newton_removal, residual_bound, row_gradient
 from efface.methods.nets.curvature import woodbury_solve, woodfisher_reference
 from efface.methods.nets.fisher import batch_fisher_diagonal, noise_variance
-from efface.methods.nets.gradients import diagonal_fisher, flatten, mean_gradient, unflatten
-from efface.methods.nets.iau import combined_gradient, direction, gradient_norm
-from efface.methods.nets.influence import first_gradients, influence_direction
+from efface.methods.nets.gradients import diagonal_fisher, mean_gradient
+from efface.methods.nets.iau import IAU, combined_gradient, gradient_norm
+from efface.methods.nets.influence import Influence, first_gradients
 from efface.methods.nets.salun import largest, saliency
 from efface.methods.nets.scrub import distillation_kl
 from efface.methods.nets.ssd import dampened, importances
 from efface.methods.nets.unsir import noise_loss
+from efface.train.net import fit
+from efface.train.net_recipe import penalised_loss
+from efface.train.net_tools import Tools
 
 PATTERNS = ("deepnets_iau*.json", "deepnets_influence*.json", "deepnets_baselines*.json")
-
-
-class FixtureNet(nn.Module):
-    """The linear layers of a stored state in order, tanh between them."""
-
-    def __init__(self, state: dict[str, Any]) -> None:
-        super().__init__()
-        self.order = list(dict.fromkeys(name.rpartition(".")[0] for name in state))
-        for name in self.order:
-            outputs, inputs = tensor(state[f"{name}.weight"]).shape
-            setattr(self, name, nn.Linear(inputs, outputs, dtype=torch.float64))
-        self.load_state_dict({name: tensor(value) for name, value in state.items()})
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x.flatten(1)
-        for name in self.order[:-1]:
-            x = torch.tanh(getattr(self, name)(x))
-        return getattr(self, self.order[-1])(x)
-
-
-def tensor(value: Any) -> Tensor:
-    made = torch.tensor(value)
-    return made.double() if made.is_floating_point() else made
-
-
-def rows(part: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    return tensor(part["x"]), tensor(part["y"])
 
 
 def batches(part: tuple[Tensor, Tensor], length: int) -> list[tuple[Tensor, Tensor]]:
@@ -65,40 +45,40 @@ def state_of(net: nn.Module) -> dict[str, Tensor]:
     return {name: parameter.detach() for name, parameter in net.named_parameters()}
 
 
+def unlearned(method: NetMethod, net: nn.Module, *, retain: dict[str, Any], forget: dict[str, Any]) -> dict[str, Tensor]:
+    tools = Tools(seed=0, generator=torch.Generator(), batch_size=len(retain["x"]), loss=CROSS_ENTROPY)
+    data = NetData(TensorDataset(*rows(forget)), TensorDataset(*rows(retain)), "classification")
+    return state_of(method.run(net, data, tools))
+
+
 def found_gr_training_step(case: dict[str, Any], _: Any) -> dict[str, Any]:
-    params, net = case["params"], FixtureNet(case["inputs"]["model_state"])
-    optimizer = torch.optim.Adam(net.parameters(), lr=params["lr"])
-    first: dict[str, Any] = {}
-    for batch in case["inputs"]["batches"]:
-        x, y = rows(batch)
-        plain = F.cross_entropy(net(x), y)
-        gradients = torch.autograd.grad(plain, list(net.parameters()), create_graph=True)
-        loss = plain + params["alpha"] * gradient_norm(gradients)
-        if not first:
-            norms = [gradient_norm([gradient]).detach() for gradient in gradients]
-            first = {"first_batch_ce": plain.detach(), "first_batch_loss": loss.detach()}
-            first["first_batch_per_tensor_grad_norms"] = torch.stack(norms)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return {**first, "model_state": state_of(net)}
+    params, net = case["params"], net_of(case)
+    optimizer = params["optimizer"].split()[0].lower()
+    recipe = NetTraining(gradient_penalty=params["alpha"], learning_rate=params["lr"], optimizer=optimizer)
+    penalised = penalised_loss(CROSS_ENTROPY, recipe)
+    parts = [rows(batch) for batch in case["inputs"]["batches"]]
+    x, y = parts[0]
+    norms = [gradient_norm([gradient]) for gradient in mean_gradient(net, parts[:1], CROSS_ENTROPY).values()]
+    first = {"first_batch_ce": CROSS_ENTROPY(net(x), y), "first_batch_loss": penalised(net, parts[0])}
+    fit(net, parts, Turn(penalised, make_optimizer(net.parameters(), recipe)))
+    return {**first, "first_batch_per_tensor_grad_norms": torch.stack(norms), "model_state": state_of(net)}
 
 
 def found_iau_update(case: dict[str, Any], _: Any) -> dict[str, Any]:
-    net = FixtureNet(case["inputs"]["model_state"])
-    retain = mean_gradient(net, [rows(case["inputs"]["remain"])], F.cross_entropy)
-    forget = mean_gradient(net, [rows(case["inputs"]["forget"])], F.cross_entropy)
+    net, remain, gone = net_of(case), case["inputs"]["remain"], case["inputs"]["forget"]
+    retain, forget = (mean_gradient(net, [rows(part)], CROSS_ENTROPY) for part in (remain, gone))
     both = {name: combined_gradient(retain[name], forget[name]) for name in retain}
-    moved = {name: weight - case["params"]["lr"] * direction(both[name], "adam_sign") for name, weight in state_of(net).items()}
+    method = IAU(step="adam_sign", scale="mean", learning_rate=case["params"]["lr"])
+    moved = unlearned(method, net, retain=remain, forget=gone)
     return {"grad_mean_remain": retain, "grad_mean_forget": forget, "accumulated_grad": both, "model_state_adam": moved}
 
 
 def sample_gradients(net: nn.Module, part: tuple[Tensor, Tensor]) -> Tensor:
-    return torch.cat(list(first_gradients(net, [part], F.cross_entropy, len(part[0]))))
+    return torch.cat(list(first_gradients(net, [part], CROSS_ENTROPY, len(part[0]))))
 
 
 def found_woodfisher_reference(case: dict[str, Any], _: Any) -> dict[str, Any]:
-    net, v = FixtureNet(case["inputs"]["model_state"]), tensor(case["inputs"]["v"])
+    net, v = net_of(case), tensor(case["inputs"]["v"])
     gradients = sample_gradients(net, rows(case["inputs"]["retain"]))
     k = woodfisher_reference(v, iter(gradients), count=case["params"]["N"])
     return {"k": k, "abs_cos_of_(k-v)_with_first_sample_gradient": F.cosine_similarity(k - v, gradients[0], dim=0).abs()}
@@ -106,31 +86,29 @@ def found_woodfisher_reference(case: dict[str, Any], _: Any) -> dict[str, Any]:
 
 def found_woodbury_exact(case: dict[str, Any], fixture: Any) -> dict[str, Any]:
     other = next(each for each in fixture["cases"] if each["id"] == case["inputs"]["same_as"])
-    net, v = FixtureNet(other["inputs"]["model_state"]), tensor(other["inputs"]["v"])
+    net, v = net_of(other), tensor(other["inputs"]["v"])
     return {"k": woodbury_solve(v, sample_gradients(net, rows(other["inputs"]["retain"])), count=other["params"]["N"])}
 
 
 def found_wfisher_unlearn(case: dict[str, Any], _: Any) -> dict[str, Any]:
-    net, params = FixtureNet(case["inputs"]["model_state"]), case["params"]
-    retain, forget = rows(case["inputs"]["retain"]), rows(case["inputs"]["forget"])
-    v = influence_direction(
-        flatten(mean_gradient(net, batches(retain, params["batch_size"]), F.cross_entropy)),
-        flatten(mean_gradient(net, batches(forget, params["batch_size"]), F.cross_entropy)),
-        retain_rows=len(retain[0]),
-        forget_rows=len(forget[0]),
+    params = case["params"]
+    method = Influence(
+        solver="woodfisher_reference",
+        last_layer=False,
+        alpha=params["alpha"],
+        samples=params["N"],
+        batch_size=params["batch_size"],
     )
-    step = woodfisher_reference(v, iter(sample_gradients(net, retain)), count=params["N"])
-    moved = flatten(state_of(net)) + params["alpha"] * step
-    return {"model_state": unflatten(moved, state_of(net))}
+    return {"model_state": unlearned(method, net_of(case), retain=case["inputs"]["retain"], forget=case["inputs"]["forget"])}
 
 
 def found_empirical_fisher_diag(case: dict[str, Any], _: Any) -> dict[str, Any]:
-    net = FixtureNet(case["inputs"]["model_state"])
-    return {"fisher": diagonal_fisher(net, [rows(case["inputs"]["retain"])], F.cross_entropy)}
+    net = net_of(case)
+    return {"fisher": diagonal_fisher(net, [rows(case["inputs"]["retain"])], CROSS_ENTROPY)}
 
 
 def found_fisher_forgetting_mean_var(case: dict[str, Any], _: Any) -> dict[str, Any]:
-    net, params = FixtureNet(case["inputs"]["model_state"]), case["params"]
+    net, params = net_of(case), case["params"]
     parts = batches(rows(case["inputs"]["retain"]), params["hessian_batch"])
     squares = batch_fisher_diagonal(net, parts, params["num_classes"])
     variances = {
@@ -140,8 +118,8 @@ def found_fisher_forgetting_mean_var(case: dict[str, Any], _: Any) -> dict[str, 
 
 
 def found_salun_mask(case: dict[str, Any], _: Any) -> dict[str, Any]:
-    net, params = FixtureNet(case["inputs"]["model_state"]), case["params"]
-    scores = saliency(net, batches(rows(case["inputs"]["forget"]), params["batch_size"]), F.cross_entropy)
+    net, params = net_of(case), case["params"]
+    scores = saliency(net, batches(rows(case["inputs"]["forget"]), params["batch_size"]), CROSS_ENTROPY)
     return {f"mask_{share}": largest(scores, share) for share in params["keep_fraction"]}
 
 
@@ -169,11 +147,11 @@ def mean(values: Any) -> Tensor:
 
 
 def found_ssd(case: dict[str, Any], _: Any) -> dict[str, Any]:
-    net, params = FixtureNet(case["inputs"]["model_state"]), case["params"]
+    net, params = net_of(case), case["params"]
     retain, forget = rows(case["inputs"]["retain"]), rows(case["inputs"]["forget"])
     every = (torch.cat([retain[0], forget[0]]), torch.cat([retain[1], forget[1]]))
-    of_forget = importances(net, batches(forget, params["forget_batch"]), F.cross_entropy)
-    of_all = importances(net, batches(every, params["full_batch"]), F.cross_entropy)
+    of_forget = importances(net, batches(forget, params["forget_batch"]), CROSS_ENTROPY)
+    of_all = importances(net, batches(every, params["full_batch"]), CROSS_ENTROPY)
     state = {
         name: dampened(
             weight,
@@ -190,20 +168,20 @@ def found_ssd(case: dict[str, Any], _: Any) -> dict[str, Any]:
 
 
 def found_unsir_noise(case: dict[str, Any], _: Any) -> dict[str, Any]:
-    net, params = FixtureNet(case["inputs"]["model_state"]), case["params"]
-    noise = tensor(case["inputs"]["noise"]).requires_grad_(True)
-    labels = torch.full((len(noise),), params["forget_class"])
-    optimizer = torch.optim.Adam([noise], lr=params["lr"])
-    for _step in range(params["steps"]):
-        optimizer.zero_grad()
-        noise_loss(net(noise), labels, noise, F.cross_entropy, l2=params["l2"]).backward()
-        optimizer.step()
-    return {"noise": noise.detach()}
+    net, params = net_of(case), case["params"]
+    noise = nn.Parameter(tensor(case["inputs"]["noise"]))
+    labels = torch.full((len(noise),), params["forget_class"], device=DEVICE)
+    turn = Turn(
+        lambda net, _: noise_loss(net(noise), labels, noise, CROSS_ENTROPY, l2=params["l2"]),
+        torch.optim.Adam([noise], lr=params["lr"]),
+    )
+    fit(net, [None] * params["steps"], turn)
+    return {"noise": noise}
 
 
 def found_boundary_shrink_fgsm(case: dict[str, Any], _: Any) -> dict[str, Any]:
-    net = FixtureNet(case["inputs"]["model_state"])
-    moved = fgsm(net, *rows(case["inputs"]), bound=case["params"]["bound"], loss=F.cross_entropy)
+    net = net_of(case)
+    moved = fgsm(net, *rows(case["inputs"]), bound=case["params"]["bound"], loss=CROSS_ENTROPY)
     return {"x_adv": moved, "nearest_wrong_label": net(moved).argmax(-1)}
 
 
@@ -217,10 +195,10 @@ def found_scrub_kl(case: dict[str, Any], _: Any) -> dict[str, Any]:
 def found_certified_removal_newton(case: dict[str, Any], _: Any) -> dict[str, Any]:
     inputs, lam = case["inputs"], case["params"]["lam"]
     x, y, w = (tensor(inputs[name]) for name in ("X", "y", "w"))
-    gone = torch.zeros(len(x), dtype=torch.bool)
+    gone = torch.zeros(len(x), dtype=torch.bool, device=DEVICE)
     gone[inputs["remove_index"]] = True
-    gradient = row_gradient(w, x[gone], y[gone].double(), lam)
-    delta = newton_removal(w, x[~gone], y[~gone].double(), gradient, lam)
+    gradient = row_gradient(w, x[gone], y[gone], lam)
+    delta = newton_removal(w, x[~gone], y[~gone], gradient, lam)
     return {
         "grad_removed": gradient,
         "delta": delta,
@@ -250,7 +228,7 @@ def test_case(path: Path, case: dict[str, Any]) -> None:
     found = compute(case, fixture)
     assert set(found) == set(case["expected"])
     for name, expected in case["expected"].items():
-        compare(found[name], expected, fixture["tolerance"], name)
+        compare(found[name], expected, tolerance_of(fixture), name)
 
 
 def compare(found: Any, expected: Any, tolerance: dict[str, float], name: str) -> None:
@@ -259,10 +237,5 @@ def compare(found: Any, expected: Any, tolerance: dict[str, float], name: str) -
         for key, value in expected.items():
             compare(found[key], value, tolerance, f"{name}.{key}")
         return
-    torch.testing.assert_close(
-        found.detach().double(),
-        tensor(expected).double(),
-        rtol=tolerance["rtol"],
-        atol=tolerance["atol"],
-        msg=lambda m: f"{name}: {m}",
-    )
+    found = torch.as_tensor(found, device=DEVICE).detach().double()
+    torch.testing.assert_close(found, tensor(expected), **tolerance, msg=lambda m: f"{name}: {m}")

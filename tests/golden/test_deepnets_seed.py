@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from _fixtures import fixture_params, read_fixture
+from _nets import CROSS_ENTROPY, DEVICE, StoredNet, net_of, rows, tensor, tensors, tolerance_of
 from torch import nn
 
 from efface.data.net_batches import PairedBatches
@@ -23,54 +24,7 @@ from efface.stats import ks_test
 from efface.train.net import fit
 
 BLINDSPOT, LAF = "deepnets_blindspot*.json", "deepnets_laf*.json"
-
-
-def tensor(values: Any) -> torch.Tensor:
-    return torch.tensor(values, dtype=torch.float64)
-
-
-def tensors(values: dict[str, Any]) -> dict[str, torch.Tensor]:
-    return {name: tensor(value) for name, value in values.items()}
-
-
-def linear(weight: Any, bias: Any) -> nn.Linear:
-    layer = nn.Linear(np.shape(weight)[1], np.shape(weight)[0], dtype=torch.float64)
-    layer.load_state_dict({"weight": tensor(weight), "bias": tensor(bias)})
-    return layer
-
-
-class ConvNet(nn.Module):
-    """Convolutions with ReLU, then a linear layer over what is left, in the order of the state."""
-
-    def __init__(self, state: dict[str, Any]) -> None:
-        super().__init__()
-        for name in [key.removesuffix(".weight") for key in state if key.endswith(".weight")]:
-            shape = np.shape(state[f"{name}.weight"])
-            made = (
-                nn.Conv2d(shape[1], shape[0], shape[2], padding=shape[2] // 2) if len(shape) == 4 else nn.Linear(shape[1], shape[0])
-            )
-            self.add_module(name, made.double())
-        self.convolutions = [name for name, module in self.named_children() if isinstance(module, nn.Conv2d)]
-        self.last = next(name for name, module in self.named_children() if isinstance(module, nn.Linear))
-        self.act = nn.ReLU()
-        self.load_state_dict(tensors(state))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        for name in self.convolutions:
-            x = self.act(getattr(self, name)(x))
-        return getattr(self, self.last)(x.flatten(1))
-
-
-class TanhNet(nn.Module):
-    """fc2(tanh(fe x))."""
-
-    def __init__(self, state: dict[str, Any]) -> None:
-        super().__init__()
-        self.fe = linear(state["fe.weight"], state["fe.bias"])
-        self.fc2 = linear(state["fc2.weight"], state["fc2.bias"])
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.fc2(torch.tanh(self.fe(x)))
+BASE_LOSSES = {"l1": "l1", "mae": "l1", "l2": "mse", "mse": "mse"}
 
 
 def assert_state(net: nn.Module, expected: dict[str, Any], tolerance: dict[str, float]) -> None:
@@ -85,28 +39,33 @@ def attention_4d(case, close):
 
 
 def attention_diff(case, close):
-    for rank in ("4", "3", "2"):
-        first, second = tensor(case["inputs"][f"x{rank}"]), tensor(case["inputs"][f"y{rank}"])
-        close(attention_difference(first, second, "reference"), case["expected"][f"d{rank}"])
-    unitwise = attention_difference(tensor(case["inputs"]["x2"]), tensor(case["inputs"]["y2"]))
-    assert float(unitwise) > 0
+    for name, expected in case["expected"].items():  # d4, d3, d2
+        first, second = (tensor(case["inputs"][f"{side}{name[1:]}"]) for side in "xy")
+        close(attention_difference(first, second, "reference"), expected)
+
+
+def base_loss(params):
+    """Return the loss that ``base_loss``, such as "L1 mean", names."""
+    said = params.get("base_loss", "L1").lower()
+    return NetLoss(next(name for word, name in BASE_LOSSES.items() if word in said), task="regression")
 
 
 def forget_loss_case(case, close):
-    inputs = case["inputs"]
-    mask = torch.tensor(inputs["mask"])
+    inputs, params = case["inputs"], case["params"]
+    mask = torch.tensor(inputs["mask"], dtype=torch.bool, device=DEVICE)
     outputs = [tensor(inputs[name])[mask] for name in ("model_output", "proxy_output")]
     hidden = [[tensor(a)[mask] for a in inputs[name]] for name in ("model_activations", "proxy_activations")]
-    for key, beta in (("loss", case["params"]["AT_beta"]), ("loss_beta0", 0.0)):
-        close(forget_loss(*outputs, *hidden, beta=beta, attention="reference"), case["expected"][key])
+    for key, beta in (("loss", params["AT_beta"]), ("loss_beta0", 0.0)):
+        found = forget_loss(*outputs, *hidden, beta=beta, attention="reference", distance=base_loss(params))
+        close(found, case["expected"][key])
 
 
 def blindspot_epochs(case, close):
     inputs, params = case["inputs"], case["params"]
-    net, blindspot = ConvNet(inputs["model_state"]), ConvNet(inputs["blindspot_state"])
+    net, blindspot = (net_of(case, key, activation="relu") for key in ("model_state", "blindspot_state"))
     batches = [(tensor(b["x"]), (tensor(b["y"]), tensor(b["forget"]))) for b in inputs["batches"]]
-    hidden = Activations(net, ["act"])
-    loss = blindspot_loss(hidden, hidden.on(blindspot.eval()), NetLoss("l1", task="regression"), beta=params["AT_beta"])
+    hidden = Activations(net)
+    loss = blindspot_loss(hidden, hidden.on(blindspot.eval()), base_loss(params), beta=params["AT_beta"], attention="reference")
     fitted = fit(net, batches, Turn(loss, torch.optim.Adam(net.parameters(), lr=params["lr"])), epochs=params["epochs"])
     close(fitted.losses[0][-1], case["expected"]["mean_train_loss_last_epoch"])
     close(net, case["expected"]["model_state"])
@@ -122,11 +81,11 @@ def quantiles(case, close):
 
 def gaussian(case, close):
     targets, expected = tensor(case["inputs"]["targets"]), case["expected"]
-    rows = targets <= case["params"]["forget_if_le"]
-    noise = tensor(np.random.RandomState(case["params"]["seed"]).standard_normal(int(rows.sum())))
-    close(gaussian_targets(targets, torch.zeros(1, dtype=torch.float64))[0], expected["mean"])
+    gone = targets <= case["params"]["forget_if_le"]
+    noise = tensor(np.random.RandomState(case["params"]["seed"]).standard_normal(int(gone.sum())))
+    close(gaussian_targets(targets, tensor([0.0, 1.0])), [expected["mean"], expected["mean"] + expected["std"]])
     new = targets.clone()
-    new[rows] = gaussian_targets(targets, noise)
+    new[gone] = gaussian_targets(targets, noise)
     close(new, expected["new_targets"])
 
 
@@ -153,15 +112,15 @@ def alignment(case, close):
 
 def surrogate(state: dict[str, Any]):
     """The fixture's stand-in for a VAE: sigmoid(b(relu(a(e))))."""
-    a, b = linear(state["a.weight"], state["a.bias"]), linear(state["b.weight"], state["b.bias"])
-    return lambda e: (torch.sigmoid(b(torch.relu(a(e)))), e)
+    net = StoredNet(state, nn.ReLU)
+    return lambda e: (torch.sigmoid(net(e)), e)
 
 
 def laf_epochs(case, close):
     inputs, params, expected = case["inputs"], case["params"], case["expected"]
-    net, original = TanhNet(inputs["model_state"]), TanhNet(inputs["model_state"])
+    net, original = net_of(case), net_of(case)
     keep, gone = surrogate(inputs["vae_remain_state"]), surrogate(inputs["vae_forget_state"])
-    split = SplitNet(net, head="fc2")
+    split = SplitNet(net)
     losses = laf_losses(split, split.on(original), keep, gone, temp=params["temp"])
     rates = (params["lr_ue"], params["lr_ra"])
     turns = [Turn(loss, torch.optim.Adam(net.parameters(), lr=rate)) for loss, rate in zip(losses, rates, strict=True)]
@@ -173,11 +132,11 @@ def laf_epochs(case, close):
 
 
 def laf_r_repair(case, close):
-    net = TanhNet(case["inputs"]["model_state"])
-    batches = [(tensor(b["x"]), torch.tensor(b["y"])) for b in case["inputs"]["remain_batches"]]
+    net, params = net_of(case), case["params"]
+    batches = [rows(batch) for batch in case["inputs"]["remain_batches"]]
     head = SplitNet(net).head_module(batches[0][0])
-    turn = Turn(head_loss(NetLoss(None, task="classification")), torch.optim.Adam(head.parameters(), lr=case["params"]["lr"]))
-    fit(net, batches, turn, epochs=case["params"]["epochs"])
+    turn = Turn(head_loss(CROSS_ENTROPY), torch.optim.Adam(head.parameters(), lr=params["lr"]))
+    fit(net, batches, turn, epochs=params["epochs"])
     close(net, case["expected"]["model_state"])
 
 
@@ -215,7 +174,7 @@ def check(found: Any, expected: Any, *, tolerance: dict[str, float]) -> None:
 )
 def test_cases(pattern, path):
     fixture = read_fixture(path)
-    close = partial(check, tolerance=fixture["tolerance"])
+    close = partial(check, tolerance=tolerance_of(fixture))
     assert fixture["cases"]
     for case in fixture["cases"]:
         assert case["id"] in CASES[pattern], f"{path.name}: no test knows the case {case['id']}"

@@ -17,7 +17,7 @@ from efface.models.activations import as_in_use, device_of, forward, on_device
 from efface.models.net_losses import NetLoss
 from efface.train.net import fit
 
-__all__ = ["mean_loss", "train_recipe"]
+__all__ = ["mean_loss", "penalised_loss", "train_recipe"]
 
 PLATEAU = 10
 """Epochs without a lower validation loss after which the plateau scheduler divides the learning rate by ten."""
@@ -60,7 +60,7 @@ def train_recipe(
     fitted = fit(
         net,
         RowBatches(dataset, batch_size=recipe.batch_size, seed=seed),
-        Turn(_penalised(loss, recipe), optimizer),
+        Turn(penalised_loss(loss, recipe), optimizer),
         epochs=recipe.epochs,
         max_grad_norm=recipe.max_grad_norm,
         schedule=lambda done: watch.factor * _factor(recipe.scheduler, done),
@@ -77,7 +77,7 @@ def _factor(scheduler: str, done: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * done)) if scheduler == "cosine" else 1.0
 
 
-def _penalised(loss: NetLoss, recipe: NetTraining) -> Callable[[nn.Module, Any], Tensor]:
+def penalised_loss(loss: NetLoss, recipe: NetTraining) -> Callable[[nn.Module, Any], Tensor]:
     """Return the loss of a batch, with alpha times the norm of its gradient where the recipe has a gradient penalty."""
 
     def plain(net: nn.Module, batch: Any) -> Tensor:

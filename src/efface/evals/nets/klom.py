@@ -28,7 +28,7 @@ def binned_kl(
     oracle: ArrayLike,
     *,
     bins: int = 20,
-    clip: float = 100.0,
+    clip: tuple[float, float] = (-100.0, 100.0),
     epsilon: float = 1e-5,
     variant: Literal["strict", "reference"] = "strict",
 ) -> float:
@@ -38,14 +38,16 @@ def binned_kl(
         unlearned: Margins of one example over unlearned models, (m,).
         oracle: Margins of the same example over retrained models, (k,).
         bins: Equal bins over the joint range.
-        clip: Margins are cut to [-clip, clip] first.
+        clip: Lowest and highest margin; what lies beyond is set to them first.
         epsilon: Least share of the oracle in a bin where the unlearned models have any, so that the value stays finite.
         variant: "reference" drops the largest margin.
 
     Raises:
-        InputError: When a side is empty.
+        InputError: When a side is empty, or ``clip`` is no interval.
     """
-    u, o = (np.clip(np.asarray(side, dtype=np.float64), -clip, clip) for side in (unlearned, oracle))
+    if not clip[0] < clip[1]:
+        raise InputError(f"clip is {clip[0]:g} to {clip[1]:g}. It is an interval of margins. Give the lower end first.")
+    u, o = (np.clip(np.asarray(side, dtype=np.float64), *clip) for side in (unlearned, oracle))
     if not len(u) or not len(o):
         raise InputError("KLOM was asked of no models. It compares margins of unlearned and of retrained models. Give both.")
     low, high = min(u.min(), o.min()), max(u.max(), o.max())
