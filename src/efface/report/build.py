@@ -11,9 +11,10 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from efface.errors import InputError
-from efface.report.catalogue import AIMS, QUESTIONS, ROLES, describe, sorted_names
+from efface.report.catalogue import AIMS, QUESTIONS, ROLES, Description, describe, sorted_names
 from efface.report.findings import INTENTIONS, headline, limits, usability
 from efface.report.masking import select_examples
+from efface.report.net_families import gap_text, is_mixed
 from efface.results import Cost, Interval, Metric, Report, Results, Unlearned
 
 __all__ = ["SCHEMA", "build_report", "check_report", "plain_types", "read_report"]
@@ -138,7 +139,8 @@ def _unlearned(made: Unlearned | None, kept_step: int | None) -> dict[str, Any] 
 
 def _comparison(results: Mapping[str, Results]) -> list[dict[str, Any]]:
     rows: dict[str, list[dict[str, Any]]] = {question.key: [] for question in QUESTIONS}
-    for name in sorted_names(results):
+    names = sorted_names(results)
+    for name in names:
         description = describe(name)
         metrics = {role: result.metrics[name] for role, result in results.items() if name in result.metrics}
         first = metrics.get("unlearned") or next(iter(metrics.values()))
@@ -147,11 +149,11 @@ def _comparison(results: Mapping[str, Results]) -> list[dict[str, Any]]:
             {
                 "name": name,
                 "label": description.label,
-                "explanation": description.explanation,
+                "explanation": _explanation(description, first, names),
                 "scale": description.scale,
                 "aim": first.aim,
                 "aim_text": AIMS[first.aim] if description.scale != "test" else "best at D near 0, that is p near 1",
-                "is_main": description.is_main,
+                "is_main": description.is_main and not is_mixed(description.set_name, description.family, names),
                 "variant": first.variant,
                 "is_available": any(cell["value"] is not None for cell in cells.values()),
                 "models": cells,
@@ -168,6 +170,13 @@ def _comparison(results: Mapping[str, Results]) -> list[dict[str, Any]]:
         for question in QUESTIONS
         if rows[question.key]
     ]
+
+
+def _explanation(description: Description, metric: Metric, names: list[str]) -> str:
+    """Word a figure for the task at hand and name what is predicted, with its unit."""
+    text = (gap_text(names) if description.family == "average_gap" else "") or description.explanation
+    target = metric.details.get("target_name")
+    return text.replace("the unit of the target", f"the unit of the target, {target}") if target else text
 
 
 def _missing(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

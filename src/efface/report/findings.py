@@ -13,7 +13,7 @@ from efface.report.catalogue import describe
 from efface.report.wording import count, figure, percent
 from efface.results import Intention, Metric, Report, Results
 
-__all__ = ["INTENTIONS", "headline", "is_net", "limits", "pick", "usability"]
+__all__ = ["INTENTIONS", "attempts", "headline", "is_net", "limits", "pick", "usability", "worst_kept"]
 
 # An audit takes a model below the floor for collapsed; below half of the reference the report says so without one.
 UTILITY_FLOOR = 0.8
@@ -53,9 +53,10 @@ INTENTIONS = {
     Intention.SUPPRESSION: "The method leaves the knowledge in the weights and sets out to keep the model from telling it.",
 }
 
-_NOT_AUDITED = (
-    "Finding: not audited. Nobody has yet tried to bring the knowledge back, so nothing here says that it is gone: "
-    "a model may know what it no longer tells."
+_UNTRIED = "Nobody has yet tried to bring the knowledge back"
+_RELEARNT = (
+    "One way to bring the knowledge back was tried: a copy of each model was trained on the rows again, and the steps were counted "
+    "(“Steps to learn again”). That is not an audit"
 )
 
 
@@ -80,6 +81,16 @@ def is_number(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
+def attempts(results: Mapping[str, Results]) -> str:
+    """Return what was tried to bring the knowledge back, without a full stop."""
+    return _RELEARNT if _is_relearnt(results) else _UNTRIED
+
+
+def _is_relearnt(results: Mapping[str, Results]) -> bool:
+    metric = results["unlearned"].metrics.get("relearn_steps") if "unlearned" in results else None
+    return metric is not None and (metric.value is not None or metric.reason.startswith("not reached"))
+
+
 def usability(results: Mapping[str, Results]) -> dict[str, Any]:
     """Return whether what should stay is still there: the worst kept figure as a share of the reference's.
 
@@ -94,7 +105,10 @@ def usability(results: Mapping[str, Results]) -> dict[str, Any]:
         names += [pick(results, *place) for place in _UTILITY_FALLBACK]
     for name in [n for n in names if n is not None]:
         now, then = results["unlearned"].metrics.get(name), results[reference].value(name)
-        if now is None or now.value is None or then is None or not math.isfinite(then) or then < _LEAST_REFERENCE:
+        if now is None or now.value is None or then is None or not math.isfinite(then):
+            continue
+        is_too_low = then <= 0 if now.aim == "lower" else then < _LEAST_REFERENCE  # an error may be small in its unit
+        if is_too_low:
             continue
         share, high = _shares(now, then)
         if "share" not in worst or share < worst["share"]:
@@ -117,10 +131,26 @@ def _shares(now: Metric, then: float) -> tuple[float, float]:
     return found[0], found[-1]
 
 
+def worst_kept(found: Mapping[str, Any], row: Mapping[str, Any]) -> str:
+    """Return what :func:`usability` found as a sentence; ``row``: the worst figure's row in the comparison."""
+    label, reference = row["label"], found["reference"]
+    if row["aim"] != "lower":
+        return (
+            f"Of what should stay, the worst figure (“{label}”) is at {figure(found['share'], 'share')} of the {reference} model's."
+        )
+    if found["value"] is None:
+        return f"Of what should stay, the worst error (“{label}”) is not a number."
+    share = percent(found["value"] / found["reference_value"])
+    return f"Of what should stay, the worst error (“{label}”) is {share} of the {reference} model's; lower is better."
+
+
 def headline(report: Report) -> list[str]:
     """Return the report in a few plain sentences: asked, done, found so far, and what that does not mean."""
     sentences = [_asked(report), _done(report), *_collapse(report.results), *_forgotten(report.results), *_kept(report.results)]
-    sentences.append(_NOT_AUDITED if report.verdict == "not audited" else f"Finding: {report.verdict}.")
+    finding = f"Finding: {report.verdict}."
+    if report.verdict == "not audited":
+        finding += f" {attempts(report.results)}, so nothing here says that it is gone: a model may know what it no longer tells."
+    sentences.append(finding)
     return [s for s in sentences if s]
 
 
@@ -128,13 +158,7 @@ def limits(report: Report) -> list[dict[str, str]]:
     """Return the limits that hold for this run, each with a short title, chosen by rule."""
     found: list[tuple[str, str]] = []
     if report.verdict == "not audited":
-        found.append(
-            (
-                "Removed or only hidden?",
-                "Low figures on direct questions look the same for both. Only an audit, which tries to bring the knowledge back "
-                "by relearning, quantisation, prompts and other attacks, can tell them apart. It has not been done.",
-            )
-        )
+        found.append(("Removed or only hidden?", _limit_of_audit(report.results)))
     if report.unlearned is not None and report.unlearned.intention is Intention.SUPPRESSION:
         found.append(
             ("The weights still hold it", "The information is still in the stored weights; whoever holds them can recover it.")
@@ -146,6 +170,20 @@ def limits(report: Report) -> list[dict[str, str]]:
     found.append(_limit_of_rows(report))
     found.append(("Not legal advice", "This document is technical evidence. It draws no legal conclusion."))
     return [{"title": title, "text": text} for title, text in found]
+
+
+def _limit_of_audit(results: Mapping[str, Results]) -> str:
+    if not is_net(results):
+        return (
+            "Low figures on direct questions look the same for both. Only an audit, which tries to bring the knowledge back "
+            "by relearning, quantisation, prompts and other attacks, can tell them apart. It has not been done."
+        )
+    relearnt = "Of these ways only relearning was tried; an audit has not been done."
+    done = relearnt if _is_relearnt(results) else "It has not been done."
+    return (
+        "In the figures on the forget rows the two look the same. Only an audit, which tries to bring the knowledge back "
+        f"in several ways, can tell them apart. {done}"
+    )
 
 
 def _limit_of_rows(report: Report) -> tuple[str, str]:
@@ -232,7 +270,14 @@ def _asked(report: Report) -> str:
     what = count(rows, "row") if rows is not None else "a set of rows"
     if entities is not None and entities != rows:
         what += f" about {count(entities, 'entity', 'entities')}"
-    return f"The request: make {model} forget {what}."
+    target = _target(report.results)
+    return f"The request: make {model} forget {what}." + (f" It predicts {target}." if target else "")
+
+
+def _target(results: Mapping[str, Results]) -> str:
+    """Return what a regressor predicts, with its unit, where its figures say so."""
+    targets = (metric.details.get("target_name") for result in results.values() for metric in result.metrics.values())
+    return str(next((target for target in targets if target), ""))
 
 
 def _done(report: Report) -> str:
@@ -257,6 +302,12 @@ def _collapse(results: Mapping[str, Results]) -> list[str]:
         return []
     description = describe(found["metric"])
     now, then = figure(found["value"], description.scale), figure(found["reference_value"], description.scale)
+    if results["unlearned"].metrics[found["metric"]].aim == "lower":
+        where = f"“{description.label}” is {now}, where the {found['reference']} model's is {then}; lower is better"
+        if found["status"] == "collapsed":
+            return [f"The model is broken: {where}. In a broken model high errors on the forget rows mean nothing."]
+        times = f"{percent(found['value'] / found['reference_value'])} of it, above the ceiling of {percent(1 / UTILITY_FLOOR)}"
+        return [f"The model is damaged: {where}. That is {times}."]
     where = f"on “{description.label}” it gets {now}, where the {found['reference']} model gets {then}"
     if found["status"] == "collapsed":
         return [f"The model is broken: {where}. In a broken model low figures on the forget rows mean nothing."]
@@ -291,6 +342,8 @@ def _kept(results: Mapping[str, Results]) -> list[str]:
     shown = {role: figure(value, description.scale) for role, value in values.items() if value is not None}
     if len(shown) < 2:
         return []
+    if any(name in result.metrics and result.metrics[name].aim == "lower" for result in results.values()):
+        return [f"“{description.label}” went from {shown['original']} to {shown['unlearned']}; lower is better."]
     what = "On what it had to keep" if description.set_name in ("retain", "retain_qa") else description.label
     return [f"{what}, it went from {shown['original']} to {shown['unlearned']}."]
 

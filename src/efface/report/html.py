@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from functools import lru_cache
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from efface.report import plots, wording
 from efface.report.build import DISTRIBUTIONS, build_report, check_report
 from efface.report.catalogue import describe, role_label
-from efface.report.findings import is_net, pick
+from efface.report.findings import attempts, is_net, pick, worst_kept
 from efface.report.masking import example_texts
 from efface.report.nets import net_pictures
 from efface.report.svg import inline_svg
@@ -55,15 +56,18 @@ def render_html(report: Report | Mapping[str, Any]) -> str:
     """Return the page of a report, or of the content of a ``report.json``."""
     data = build_report(report) if isinstance(report, Report) else check_report(report)
     results = {role: Results.from_dict(result) for role, result in data["results"].items()}
+    rows = {row["name"]: row for part in data["comparison"] for row in part["rows"]}
+    kept = data["usability"]
     template = template_environment().get_template("report.html.j2")
     return template.render(
         report=data,
-        cards=_cards(data, results),
+        cards=_cards(rows, results),
         distributions=_distributions(results),
         path_plot=_path_plot(data),
         pictures=net_pictures(results),
         is_net=is_net(results),
-        rows_by_name={row["name"]: row for part in data["comparison"] for row in part["rows"]},
+        attempts=attempts(results),
+        worst_kept=worst_kept(kept, rows[kept["metric"]]) if "share" in kept else "",
     )
 
 
@@ -128,6 +132,7 @@ def template_environment() -> Environment:
         "duration": wording.duration,
         "bytes": wording.bytes_text,
         "role": role_label,
+        "stage": _stage,
         "number": _number,
         "opening": lambda text: text[:1].upper() + text[1:],
         "setting": _setting,
@@ -138,13 +143,14 @@ def template_environment() -> Environment:
     return environment
 
 
-def _cards(data: Mapping[str, Any], results: Mapping[str, Results]) -> list[dict[str, Any]]:
-    rows = {row["name"]: row for part in data["comparison"] for row in part["rows"]}
+def _cards(rows: Mapping[str, Any], results: Mapping[str, Results]) -> list[dict[str, Any]]:
     cards = []
     for title, places in _CARDS:
         name = next((found for place in places if (found := pick(results, *place)) is not None), None)
         if name is not None:
-            cards.append({"title": title, "row": rows[name]})
+            stays = " of what stays" if describe(name).set_name == "test_retain" else ""
+            targets = {cell["details"].get("target_name", "") for cell in rows[name]["models"].values()} - {""}
+            cards.append({"title": ", ".join([title + stays, *targets]), "row": rows[name]})
     return cards
 
 
@@ -173,6 +179,12 @@ def _path_plot(data: Mapping[str, Any]) -> str:
 def _number(value: Any) -> str:
     """Return a value as it stands in JSON, for the data attributes that carry the exact figures."""
     return "" if value is None else repr(value)
+
+
+def _stage(name: str) -> str:
+    """Word the name of a stage; the second retrained model is called as in the column heads."""
+    text = re.sub(r"(?:retrained[ _]2|second retrained) (model|net)", r"\1 retrained again", name).replace("_", " ")
+    return text[:1].upper() + text[1:]
 
 
 def _setting(value: Any) -> str:

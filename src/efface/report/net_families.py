@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterable
+
 from efface.report.families import Family
 
-__all__ = ["NET_FAMILIES", "NET_SETS"]
+__all__ = ["NET_FAMILIES", "NET_SETS", "gap_text", "is_mixed"]
 
 NET_SETS = {
     # name: label, question
@@ -14,16 +16,24 @@ NET_SETS = {
 }
 _MATCHED = "Losses of forget rows against losses of unseen rows of the same kind, in equal numbers"
 
+_POINT_OF_ERROR = "and of the membership attack, in points; a point of error is a hundredth of the targets' standard deviation."
+
 NET_FAMILIES = (
     Family("accuracy", "accuracy", "Share of the rows it gets right.", "share", "*"),
     Family("mae", "mean absolute error", "How far its predictions are off, on average, in the unit of the target.", "open", "*"),
-    Family("pinball", "quantile loss", "How far its predicted quantiles are off, summed over the quantiles.", "open", "*"),
+    Family(
+        "pinball",
+        "quantile loss",
+        "How far its predicted quantiles are off, summed over the quantiles, in the unit of the target.",
+        "open",
+        "*",
+    ),
     Family(
         "calibration_error",
         "calibration",
         "How far the share of targets below a predicted quantile lies from the quantile, on average.",
         "score",
-        "test",
+        "test test_retain",
     ),
     Family("confidence", "confidence", "How probable it finds the true class, on average.", "score", "forget"),
     Family("prediction", "mean prediction", "The mean of what it predicts, in the unit of the target.", "open", "forget"),
@@ -32,7 +42,7 @@ NET_FAMILIES = (
     Family(
         "average_gap",
         "Average gap to the retrained model",
-        "Mean difference of accuracy (or error) on every set and of the membership attack, in points.",
+        "Mean difference of accuracy on every set and of the membership attack, in points.",
         "open",
         "*",
         "alike",
@@ -87,7 +97,7 @@ NET_FAMILIES = (
     Family(
         "paired_difference",
         "difference row by row",
-        "Mean difference from the retrained model's prediction of the same row.",
+        "Mean difference from the retrained model's prediction of the same row, in the unit of the target.",
         "open",
         "forget",
         "alike",
@@ -136,9 +146,25 @@ NET_FAMILIES = (
     Family(
         "anamnesis_index",
         "Anamnesis index",
-        "Steps to learn the forget rows again over the retrained model's; near 0 they were only hidden, near 1 they are gone.",
+        "Steps to learn the forget rows again over the retrained model's; near 0 they were only hidden, "
+        "near 1 it learns them no faster than a model that never saw them.",
         "open",
         "*",
         "alike",
     ),
 )
+
+
+def gap_text(names: Iterable[str]) -> str:
+    """Return what the average gap is made of, or "" for a classifier; ``names``: every figure of the run."""
+    names = tuple(names)
+    if any(name.endswith("_pinball") for name in names):
+        return f"Mean difference of the quantile loss on every set {_POINT_OF_ERROR}"
+    if any(name.endswith("_mae") for name in names):
+        return f"Mean difference of the mean absolute error on every set {_POINT_OF_ERROR}"
+    return ""
+
+
+def is_mixed(set_name: str, family: str, names: Container[str]) -> bool:
+    """Return whether a figure covers test rows of what must go, while the same of the rows that stay is at hand."""
+    return set_name == "test" and f"test_retain_{family}" in names

@@ -154,6 +154,8 @@ def plot_distribution(results: Mapping[str, Results], name: str, *, ax: Axes | N
         ax.set_yticks([])
         if not is_linear:
             _log_ticks(ax, low, high)
+        elif samples:
+            ax.set_xlabel(str(results[next(iter(samples))].metrics[name].details.get("target_name", "")))
         for row, role in enumerate(samples):
             ax.text(0, row - 0.5, role_label(role), transform=ax.get_yaxis_transform(), color=COLOURS[role], va="center")
         if is_log and low < 0 < high:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -17,16 +18,16 @@ from efface.train.net import fit, seeded
 __all__ = ["relearner"]
 
 
-def relearner(problem: Problem, *, seed: int = 0, epochs: int = 10) -> Callable[[Any, Callable[[int], bool]], None]:
+def relearner(problem: Problem, *, seed: int = 0) -> Callable[[Any, Callable[[int], bool]], None]:
     """Return a function that trains a net in place on ALL training rows, with a fresh optimiser at the recipe's rate.
 
     Args:
         problem: Rows, loss and recipe.
         seed: Of the order of the rows; the same for every net, so that relearn times can be compared.
-        epochs: Passes after which it ends in any case.
 
     Returns:
-        ``train(net, after_step)``; ``after_step`` gets the number of steps and says whether to end.
+        ``train(net, after_step)``; ``after_step`` gets the number of steps and says whether to end. Nothing else ends it: a number
+        of epochs would bound small sets of rows by fewer steps than large ones.
     """
     loss = NetLoss(problem.loss, task=problem.task, quantiles=problem.quantiles)
 
@@ -39,7 +40,7 @@ def relearner(problem: Problem, *, seed: int = 0, epochs: int = 10) -> Callable[
                 net,
                 RowBatches(problem.train, batch_size=recipe.batch_size, seed=seed),
                 Turn(lambda model, batch: loss(forward(model, batch[0]), batch[1]), make_optimizer(net.parameters(), recipe)),
-                epochs=epochs,
+                epochs=sys.maxsize,
                 stop=lambda steps, _: "known again" if after_step(steps) else None,
             )
 

@@ -67,6 +67,21 @@ def test_quantile_figures_by_hand():
         pinball(predictions, targets, (0.1, 0.5, 0.9))
 
 
+def test_axes_of_one_are_no_mismatch_of_quantile_predictions():
+    predictions, levels = np.arange(24.0).reshape(4, 3, 2), (0.1, 0.9)
+    targets = np.arange(12.0).reshape(4, 3)
+    for figure in (pinball, quantile_coverage):
+        column = figure(predictions[:, 0], targets[:, :1], levels)  # (4, 2) against (4, 1)
+        assert column.tolist() == figure(predictions[:, 0], targets[:, 0], levels).tolist()
+        assert figure(predictions, targets[..., None], levels).tolist() == figure(predictions, targets, levels).tolist()
+        assert figure(predictions[:, :1], targets[:, 0], levels).tolist() == column.tolist()
+        for wrong in (targets.T, targets.reshape(4, 1, 3, 1)[:3], targets.ravel(), targets[:, :2], targets.reshape(2, 6)):
+            with pytest.raises(InputError, match="do not fit"):
+                figure(predictions, wrong, levels)
+        with pytest.raises(InputError, match="do not fit"):
+            figure(predictions[:, 0], targets[:1, :].reshape(1, 3), levels)
+
+
 def test_predictions_that_do_not_fit_are_refused():
     with pytest.raises(InputError, match="do not fit"):
         absolute_error([1.0, 2.0, 3.0], [1.0, 2.0])
@@ -85,6 +100,20 @@ def test_wasserstein_replicates_keep_pairs():
     assert wasserstein_replicates(values, values + 2, draws=50).tolist() == pytest.approx([2.0] * 50)
     with pytest.raises(InputError, match="cannot be paired"):
         wasserstein_replicates([1.0], [1.0, 2.0])
+    with pytest.raises(InputError, match="cannot be paired"):
+        wasserstein_replicates(np.zeros((3, 2)), np.zeros((2, 3)))
+
+
+def test_wasserstein_replicates_draw_rows_with_all_their_values():
+    rng = np.random.default_rng(3)
+    first, second = rng.normal(size=(20, 4)), rng.normal(size=(20, 4))
+    picks = np.random.default_rng(5).integers(0, 20, (30, 20))
+    expected = [wasserstein(first[rows], second[rows]) for rows in picks]
+    np.testing.assert_allclose(wasserstein_replicates(first, second, draws=30, seed=5), expected, rtol=1e-12)
+    assert (
+        wasserstein_replicates(first[:, :1], second[:, 0], draws=30).tolist()
+        == wasserstein_replicates(first[:, 0], second[:, 0], draws=30).tolist()
+    )
 
 
 def test_likeness_at_its_ends():

@@ -42,11 +42,27 @@ def test_cap_says_not_reached():
     assert str(found) == "not reached in 10 steps"
 
 
+def test_training_that_ends_before_the_cap_counts_by_the_steps_it_made():
+    def short(model, after_step):
+        for steps in range(1, 31):
+            model.missing = max(0, model.missing - 1)
+            if after_step(steps):
+                return
+
+    found = anamnesis_index(Counter(500), Counter(21), short, error, target=0.0, cap=200)
+    assert (found.unlearned.made, found.unlearned.cap, found.retrained.made) == (30, 200, 21)
+    assert str(found.unlearned) == "not reached in 30 steps"
+    assert found.reason == "the unlearned model does not reach the target in 30 steps: above 1.43"  # 30 / 21
+    swapped = anamnesis_index(Counter(21), Counter(500), short, error, target=0.0, cap=200)
+    assert swapped.reason == "the retrained model does not reach the target in 30 steps"
+
+
 def test_what_is_known_needs_no_step():
     def never(model, after_step):
         raise AssertionError("trained a model that was there already")
 
-    assert relearn_time(Counter(0), never, error, target=0.0).steps == 0
+    found = relearn_time(Counter(0), never, error, target=0.0)
+    assert (found.steps, found.made) == (0, 0)
 
 
 def test_index_is_the_ratio_and_repeats_itself():

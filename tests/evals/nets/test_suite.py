@@ -144,6 +144,55 @@ def test_regression_and_quantiles():
     assert len(found["original"]["forget_prediction"].per_item) == len(problem.forget_rows())
 
 
+def test_targets_in_a_column_are_measured_as_those_in_a_row():
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(120, 1)).astype(np.float32)
+
+    class Quantiles(nn.Module):
+        def __init__(self, spread):
+            super().__init__()
+            self.spread = nn.Parameter(torch.tensor(spread))
+
+        def forward(self, x):
+            return x + torch.stack([-self.spread, 0 * self.spread, self.spread])
+
+    found = []
+    for y in (x[:, 0], x):
+        rows = as_rows((x, y + 0.3))
+        problem = Problem("forecasting", lambda seed: Quantiles(1.0), rows, rows, forget=lambda x, y: float(y) > 0.5)
+        models = {"original": NetPredictor(Quantiles(1.0)), "retrained": NetPredictor(Quantiles(2.0))}
+        found.append(evaluate_nets(models, problem))
+    row, column = ({role: results.metrics for role, results in one.items()} for one in found)
+    assert row["original"]["test_pinball"].value is not None
+    assert column == row
+
+
+def test_equal_steps_of_a_row_are_one_draw():
+    x = np.random.default_rng(2).normal(size=(100, 1)).astype(np.float32)
+
+    class Ahead(nn.Module):
+        def __init__(self, steps, slope):
+            super().__init__()
+            self.steps, self.slope = steps, nn.Parameter(torch.tensor(slope))
+
+        def forward(self, x):
+            return (self.slope * x).repeat(1, self.steps)
+
+    found = {}
+    for steps in (1, 24):
+        rows = as_rows((x, x.repeat(steps, axis=1)))
+        problem = Problem("regression", lambda seed, steps=steps: Ahead(steps, 1.0), rows, rows, forget=np.arange(50))
+        models = {"unlearned": NetPredictor(Ahead(steps, 1.6)), "retrained": NetPredictor(Ahead(steps, 1.0))}
+        found[steps] = evaluate_nets(models, problem, attacks="none")["unlearned"]
+    for name in ("forget_wasserstein", "forget_ks", "forget_paired_difference"):
+        one, many = found[1][name], found[24][name]
+        assert many.value == pytest.approx(one.value)
+        assert (many.interval.low, many.interval.high) == pytest.approx((one.interval.low, one.interval.high))
+        assert (many.n, many.interval.n_entities, many.interval.method) == (50, 50, "bootstrap over rows")
+    assert "log10_p" in found[1]["forget_ks"].details
+    assert "log10_p" not in found[24]["forget_ks"].details
+
+
 def test_outputs_must_fit_the_task(problem):
     with pytest.raises(InputError, match="one row of logits per item"):
         evaluate_nets({"original": NetPredictor(nn.Sequential(nn.Linear(3, 1), nn.Flatten(0)))}, problem)
@@ -174,3 +223,15 @@ def test_relearning_measures_steps_on_copies(problem, make_table):
     assert torch.equal(models["unlearned"].head.weight, before)
     capped = evaluate_nets(predictors, small, attacks="none", relearning=Relearning(relearner(small), cap=1))
     assert capped["retrained"]["relearn_steps"].reason == "not reached in 1 steps"
+
+
+def test_relearning_goes_on_until_the_cap_however_many_epochs_that_are(problem, make_table):
+    recipe = NetTraining(epochs=1, learning_rate=1e-6, batch_size=30, optimizer="sgd")  # 5 batches an epoch
+    steps = []
+
+    def after_step(number):
+        steps.append(number)
+        return number == 80
+
+    relearner(dataclasses.replace(problem, training=recipe))(make_table(), after_step)
+    assert steps == list(range(1, 81))

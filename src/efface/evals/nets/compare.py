@@ -49,7 +49,7 @@ def comparison_figures(measured: NetMeasured, retrained: NetMeasured, sets: NetS
             points = point_predictions(ours, sets), point_predictions(theirs, sets)
             columns = {f"{name}_paired_difference": Column(paired_difference(*points), "zero")}
             found[f"{name}_wasserstein"] = _wasserstein(f"{name}_wasserstein", *points, seed)
-            spread = points[0].ravel(), points[1].ravel()
+            spread = points
         found |= figures_of(columns, (), seed=seed)
         found[f"{name}_ks"] = _ks(f"{name}_ks", spread, seed)
     return found
@@ -122,23 +122,25 @@ def _spread(sets: NetSets) -> float:
 
 
 def _wasserstein(name: str, ours: Floats, theirs: Floats, seed: int) -> Metric:
-    replicates = wasserstein_replicates(ours.ravel(), theirs.ravel(), seed=seed)
-    rows = ours.size
+    replicates = wasserstein_replicates(ours, theirs, seed=seed)
+    rows = len(ours)
     return Metric(name, wasserstein(ours, theirs), "zero", interval=interval_of(replicates, rows), n=rows)
 
 
 def _ks(name: str, spread: tuple[Floats, Floats] | None, seed: int) -> Metric:
     if spread is None:
         return not_available(name, "zero", "strict", "the rows have no labels")
-    test = ks_test(*spread)
-    rows = np.arange(len(spread[0]))
-    interval = ks_interval(*spread, (rows, rows), paired=True, seed=seed)
-    details = {"log10_p": test.log10_p, "log10_p_floor": test.log10_floor}
+    ours, theirs = (side.ravel() for side in spread)
+    test, size = ks_test(ours, theirs), len(spread[0])
+    rows = np.repeat(np.arange(size), len(ours) // size)
+    interval = ks_interval(ours, theirs, (rows, rows), paired=True, seed=seed)
+    # The p-value takes values as independent, which those of one row are not.
+    details = {"log10_p": test.log10_p, "log10_p_floor": test.log10_floor} if len(ours) == size else {}
     return Metric(
         name,
         test.statistic,
         "zero",
         interval=None if interval is None else replace(interval, method=OVER_ROWS),
-        n=test.n1,
+        n=size,
         details=details,
     )

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import wasserstein_distance
 
 from efface.errors import InputError
-from efface.stats import DRAWS
+from efface.stats import DRAWS, bootstrap_replicates
 
 __all__ = [
     "absolute_error",
@@ -46,7 +46,7 @@ def pinball(predictions: ArrayLike, targets: ArrayLike, quantiles: Sequence[floa
 
     Args:
         predictions: (n, ..., Q).
-        targets: (n, ...).
+        targets: (n, ...); axes of length one may be left out or added.
         quantiles: The Q levels, each in (0, 1).
     """
     q = np.asarray(quantiles, dtype=np.float64)
@@ -77,26 +77,49 @@ def wasserstein(first: ArrayLike, second: ArrayLike) -> float:
 
 
 def wasserstein_replicates(first: ArrayLike, second: ArrayLike, *, draws: int = DRAWS, seed: int = 0) -> Floats:
-    """Return bootstrap replicates of :func:`wasserstein` for paired samples: the same rows are drawn for both models, (draws,)."""
-    x, y = _flat(first), _flat(second)
-    if len(x) != len(y):
-        raise InputError(f"{len(x)} and {len(y)} predictions cannot be paired. Both models predict the same rows. Check the sets.")
-    rng = np.random.default_rng(seed)
-    found = np.empty(draws)
-    for draw in range(draws):  # sorting both halves is cheaper than weights over the pooled sample
-        picks = rng.integers(0, len(x), len(x))
-        found[draw] = np.abs(np.sort(x[picks]) - np.sort(y[picks])).mean()
-    return found
+    """Return bootstrap replicates of :func:`wasserstein` for paired samples, (draws,).
+
+    Rows are drawn with all their values, the same rows for both models.
+
+    Args:
+        first: Predictions of one model, (n,) or (n, ...), a block per row.
+        second: The other's, in the same shape up to axes of length one.
+        draws: Number of replicates.
+        seed: Seed of the draw.
+
+    Raises:
+        InputError: When a sample is empty or they are not of the same rows.
+    """
+    pair = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if not _is_same_shape(pair[0].shape, pair[1].shape):
+        raise InputError(
+            f"Predictions of shapes {pair[0].shape} and {pair[1].shape} cannot be paired. Both models predict the same rows. "
+            "Check the sets."
+        )
+    rows = len(pair[0])
+    ordered = []  # what is sorted once and repeated stays sorted: no draw has to sort
+    for values in map(_flat, pair):
+        order = np.argsort(values)
+        ordered.append((values[order], order // (len(values) // rows)))
+
+    def distances(weights: Floats) -> Floats:
+        found = np.empty(len(weights))
+        for draw, times in enumerate(weights.astype(np.int64)):
+            one, other = (values.repeat(times[row]) for values, row in ordered)
+            found[draw] = np.abs(one - other).mean()
+        return found
+
+    return bootstrap_replicates(distances, np.arange(rows), draws=draws, seed=seed)
 
 
 def _quantile_error(predictions: ArrayLike, targets: ArrayLike, quantiles: Floats) -> Floats:
     p, t = np.asarray(predictions, dtype=np.float64), np.asarray(targets, dtype=np.float64)
-    if p.shape[-1] != len(quantiles) or p.shape[:-1] != t.shape:
+    if p.shape[-1] != len(quantiles) or not _is_same_shape(p.shape[:-1], t.shape):
         raise InputError(
             f"Predictions of shape {p.shape} do not fit targets of shape {t.shape} at {len(quantiles)} quantiles. "
             "Quantile predictions have the targets' shape with the quantiles last. Check the model's output."
         )
-    return np.asarray(t[..., None] - p)
+    return np.asarray(t.reshape(p.shape[:-1])[..., None] - p)
 
 
 def _difference(predictions: ArrayLike, targets: ArrayLike) -> Floats:
@@ -109,6 +132,11 @@ def _difference(predictions: ArrayLike, targets: ArrayLike) -> Floats:
             "Check the model's output and the data."
         )
     return np.asarray(p - t)
+
+
+def _is_same_shape(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Whether two shapes hold the same block per item, axes of length one aside."""
+    return one[:1] == other[:1] and [size for size in one if size != 1] == [size for size in other if size != 1]
 
 
 def _per_item(values: Floats) -> Floats:

@@ -1,12 +1,12 @@
 """Relearn time and the anamnesis index: how fast a model learns the forgotten rows again.
 
-Chundawat et al., Zero-Shot Machine Unlearning, arXiv 2201.05629; steps and cap as in Tarun et al., arXiv 2210.08196:
+Chundawat et al., Zero-Shot Machine Unlearning, arXiv 2201.05629; steps as in Tarun et al., arXiv 2210.08196:
 relearn(m) = optimiser steps on all training rows until the error on the forget rows is at most ``(1 + alpha)`` times the original
 model's, looked at after every step. AIN = relearn(unlearned) / relearn(retrained): near 0 the knowledge was only hidden, near 1 the
 model learns it no faster than one that never saw it.
 
-Deviation: the published code trains the retrained model in place, so that a second call starts from a model that has relearnt
-already. Everything here works on copies.
+Deviations: the published code trains the retrained model in place, so that a second call starts from a model that has relearnt
+already; everything here works on copies. It gives up after ten epochs; here the cap is one of steps, the unit of what it bounds.
 
 Training is the caller's: ``train`` trains the net it is given and calls back after every optimiser step.
 """
@@ -36,6 +36,7 @@ class RelearnTime:
     Attributes:
         steps: Optimiser steps until the target was reached, 0 when it was reached without any; None when it was not reached.
         cap: Steps that were tried at most.
+        made: Steps that were made; below the cap where the target was reached, or where the training ended by itself.
         target: Error at which the forget rows count as known.
         start: Error before the first step.
         end: Error at the last look.
@@ -43,13 +44,14 @@ class RelearnTime:
 
     steps: int | None
     cap: int
+    made: int
     target: float
     start: float
     end: float
 
     def __str__(self) -> str:
         """Return the steps, or that the target was not reached."""
-        return f"not reached in {self.cap} steps" if self.steps is None else f"{self.steps} steps"
+        return f"not reached in {self.made} steps" if self.steps is None else f"{self.steps} steps"
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,8 @@ def relearn_time(net: Any, train: Train, error: Callable[[Any], float], *, targe
 
     Args:
         net: The model; copied before the first step.
-        train: Trains a net in place, see :data:`Train`. Called with the copy.
+        train: Trains a net in place, see :data:`Train`. Called with the copy. Where it ends before the cap, the steps
+            it made are what was tried.
         error: net -> error on the forget rows, lower is better.
         target: Error at which the rows count as known again; see :func:`known_again`.
         cap: Steps after which the answer is "not reached".
@@ -86,17 +89,17 @@ def relearn_time(net: Any, train: Train, error: Callable[[Any], float], *, targe
         raise InputError(f"A relearn time was asked with a cap of {cap} steps. At least one step is tried. Raise the cap.")
     pupil = copy.deepcopy(net)
     looks = [error(pupil)]
-    reached: list[int] = [0] if looks[0] <= target else []
+    made, is_known = 0, looks[0] <= target
 
     def after_step(steps: int) -> bool:
+        nonlocal made, is_known
         looks.append(error(pupil))
-        if looks[-1] <= target:
-            reached.append(steps)
-        return bool(reached) or steps >= cap
+        made, is_known = steps, looks[-1] <= target
+        return is_known or steps >= cap
 
-    if not reached:
+    if not is_known:
         train(pupil, after_step)
-    return RelearnTime(reached[0] if reached else None, cap, target, looks[0], looks[-1])
+    return RelearnTime(made if is_known else None, cap, made, target, looks[0], looks[-1])
 
 
 def known_again(original_error: float, *, is_rate: bool, alpha: float = ALPHA) -> float:
@@ -122,14 +125,15 @@ def anamnesis_index(
 def anamnesis_of(unlearned: RelearnTime, retrained: RelearnTime) -> Anamnesis:
     """Return the index of two relearn times.
 
-    Where only the unlearned model does not reach the target, the index is above cap / relearn(retrained), and ``reason`` says so.
+    Where only the unlearned model does not reach the target, the index is above the steps it made / relearn(retrained), and
+    ``reason`` says so.
     """
     if retrained.steps is None:
-        return Anamnesis(None, unlearned, retrained, f"the retrained model does not reach the target in {retrained.cap} steps")
+        return Anamnesis(None, unlearned, retrained, f"the retrained model does not reach the target in {retrained.made} steps")
     if retrained.steps == 0:
         return Anamnesis(None, unlearned, retrained, "the retrained model is at the target without any step")
     if unlearned.steps is None:
-        least = unlearned.cap / retrained.steps
-        reason = f"the unlearned model does not reach the target in {unlearned.cap} steps: above {least:.3g}"
+        least = unlearned.made / retrained.steps
+        reason = f"the unlearned model does not reach the target in {unlearned.made} steps: above {least:.3g}"
         return Anamnesis(None, unlearned, retrained, reason)
     return Anamnesis(unlearned.steps / retrained.steps, unlearned, retrained)

@@ -38,7 +38,7 @@ class NetSets:
         test_forget: Which test rows are of the kind that must go; None where nothing says so.
         quantiles: Levels of a quantile forecast; empty where outputs are points.
         class_names: Name per class.
-        target_name: What is predicted.
+        target_name: What is predicted, with its unit.
         name: Name of the problem.
     """
 
@@ -143,7 +143,7 @@ def measure_net(
     """Put every set through a model once, in order, in batches.
 
     Raises:
-        InputError: When outputs hold NaN, or a classifier does not give a row of logits per item.
+        InputError: When a classifier does not give a row of logits per item, or a name is given for another number of classes.
     """
     started = time.perf_counter()
     total, done = sum(len(rows) for rows in sets.rows.values()), 0
@@ -155,16 +155,23 @@ def measure_net(
             done += len(said[-1])
             if progress is not None:
                 progress(done, total)
-        outputs[name] = _checked(said, name, sets.task)
+        outputs[name] = _checked(said, name, sets)
     return NetMeasured(outputs, predictor.fingerprint, time.perf_counter() - started)
 
 
-def _checked(said: Sequence[NDArray[np.float64]], name: str, task: str) -> NDArray[np.float64]:
+def _checked(said: Sequence[NDArray[np.float64]], name: str, sets: NetSets) -> NDArray[np.float64]:
     outputs = np.concatenate(said)
-    if task == "classification" and outputs.ndim != 2:
+    if sets.task != "classification":
+        return outputs
+    if outputs.ndim != 2:
         raise InputError(
             f"The model gives outputs of shape {outputs.shape} on the {name} rows. A classifier gives one row of logits per item. "
             "Give it one output per class (two for a binary problem), or choose another task."
+        )
+    if sets.class_names and len(sets.class_names) != outputs.shape[1]:
+        raise InputError(
+            f"There are {len(sets.class_names)} class names, and the model has {outputs.shape[1]} outputs. "
+            "Each output is one class. Give a name per output, or leave class_names out."
         )
     return outputs
 

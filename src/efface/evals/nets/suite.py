@@ -6,6 +6,7 @@ nothing of a method. Intervals resample rows (2000 draws); rows are taken as ind
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -33,6 +34,7 @@ SUITE = "nets"
 
 _ORDER = ("retrained", "retrained_2")
 _LARGEST_TABLE = 100  # classes up to which the confusion table is kept
+_IN_ITS_UNIT = ("_mae", "_pinball", "_prediction", "_wasserstein", "_paired_difference")
 _MEASURED_TWICE = "this model is the reference itself"
 _NO_RETRAINED = "needs a retrained model"
 
@@ -119,14 +121,29 @@ def evaluate_nets(
     if relearning is not None:
         for role, figures in relearn_figures(models, sets, relearning).items():
             found[role] = replace(found[role], metrics={**found[role].metrics, **figures})
-    return {role: _with_floor(found[role], found) for role in models}
+    return {role: _with_target(_with_floor(found[role], found), sets.target_name) for role in models}
 
 
 def untrained_of(problem: Problem, seed: int) -> Predictor:
-    """Return a freshly initialised net of the problem as a model that was never trained."""
+    """Return a freshly initialised net of the problem as a model that was never trained.
+
+    It is a function of ``seed`` even where ``make_model`` draws from the global generators, and these are left as they were.
+    """
+    import torch
+
     from efface.models.predictor import NetPredictor
 
-    return NetPredictor(problem.make_model(seed), head=problem.head)
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 (the caller's make_model may draw there)
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        try:
+            return NetPredictor(problem.make_model(seed), head=problem.head)
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)  # noqa: NPY002
 
 
 def _of_role(progress: Callable[[str, int, int], None] | None, role: str) -> Callable[[int, int], None] | None:
@@ -227,6 +244,17 @@ def _with_floor(results: Results, found: Mapping[str, Results]) -> Results:
             continue
         floor = abs(other - mine) if mine is not None else other  # a figure against the retrained model is a distance already
         metrics[name] = replace(metric, details={**metric.details, "noise_floor": floor})
+    return replace(results, metrics=metrics)
+
+
+def _with_target(results: Results, target: str) -> Results:
+    """Say beside each figure in the unit of the target what the target is."""
+    if not target:
+        return results
+    metrics = {
+        name: replace(metric, details={**metric.details, "target_name": target}) if name.endswith(_IN_ITS_UNIT) else metric
+        for name, metric in results.metrics.items()
+    }
     return replace(results, metrics=metrics)
 
 
