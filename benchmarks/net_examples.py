@@ -112,7 +112,7 @@ class Lab:
     def fresh(self, rows: NDArray[np.int64], seed: int) -> nn.Module:
         """Return a model trained on some rows."""
         from efface.data.net_sets import Part
-        from efface.train.net import seeded
+        from efface.models.seeding import seeded
         from efface.train.net_recipe import train_recipe
 
         net = self.problem.make_model(seed)

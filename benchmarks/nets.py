@@ -137,7 +137,7 @@ class Bench:
         """Train a model by the recipe, or load it where an earlier start has; returns it and the seconds training took."""
         import torch
 
-        from efface.train.net import seeded
+        from efface.models.seeding import seeded
         from efface.train.net_recipe import train_recipe
 
         path, net = self.folder / f"{role}.pt", self.problem.make_model(seed)

@@ -13,6 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from efface.places import atomic_directory, require_replaceable
+
 __all__ = [
     "Aim",
     "AxisPoint",
@@ -340,9 +342,14 @@ class Unlearned:
         return self.load(self.path)
 
     def save(self, directory: str | Path) -> Path:
-        """Copy the model directory to ``directory`` and return it."""
-        target = Path(directory)
-        shutil.copytree(self.path, target, dirs_exist_ok=False)
+        """Copy the model directory to ``directory`` and return it; a model that efface wrote there is replaced.
+
+        Raises:
+            InputError: When files lie there that are not a model of efface.
+        """
+        target = require_replaceable(directory)
+        with atomic_directory(target) as temporary:
+            shutil.copytree(self.path, temporary, dirs_exist_ok=True)
         return target
 
 

@@ -74,3 +74,25 @@ def test_methods_by_task(efface):
     assert shown["labels_read"] == "none"
     assert shown["hyperparameters"]["temp"]["default"] == 20
     assert "no task of nets named 'rank'" in efface("methods", "--task", "rank").err
+    for arguments, message in {
+        ("methods", "scrubb"): "Did you mean 'scrub'",
+        ("methods", "laf", "--task", "regression"): "laf is no method for regression",
+        ("methods", "laf", "--without", "retain_set"): "Both laf and --without were given",
+        ("methods", "--task", "regression", "--without", "retain"): "no need named 'retain'",
+    }.items():
+        refused = efface(*arguments)
+        assert refused.code == 2
+        assert message in refused.err
+    listed = json.loads(efface("methods", "--task", "regression", "--without", "retain_set", "--json").out)
+    assert [each["name"] for each in listed] == ["neg_grad"]
+    assert "for regression within must be given" in efface("methods", "--task", "regression").out
+
+
+def test_unlearn_keeps_files_of_the_user(efface, here):
+    (here / "mine").mkdir()
+    (here / "mine" / "thesis.txt").write_text("x", encoding="utf-8")
+    refused = efface("unlearn", *NET, "--allow-code", "--method", "fine_tune", "--output", "mine")
+    assert refused.code == 2
+    assert "thesis.txt" in refused.err
+    assert (here / "mine" / "thesis.txt").is_file()
+    assert not (here / "cache").exists()

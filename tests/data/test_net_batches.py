@@ -11,8 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 
-from efface.data.net_batches import PairedBatches, Relabelled, RowBatches, label_tensor, reader_of, rows_not_finite
-from efface.data.net_sets import ArrayRows, Part
+from efface.data.net_batches import (
+    InDtype,
+    PairedBatches,
+    Relabelled,
+    RowBatches,
+    input_digests,
+    label_tensor,
+    labelled_rows,
+    reader_of,
+    rows_not_finite,
+)
+from efface.data.net_sets import ArrayRows, FetchedRows, Part
 
 
 class Listed(Dataset[Any]):
@@ -107,7 +117,28 @@ def test_rows_that_are_not_finite():
     y[7] = float("inf")
     assert rows_not_finite(TensorDataset(x, y)) == [5, 7, 2500]
     assert rows_not_finite(Subset(TensorDataset(x, y), [0, 2500])) == [1]
-    assert rows_not_finite(table(4)) == rows_not_finite(Listed([(torch.tensor(float("nan")), torch.tensor(0))])) == []
+    assert rows_not_finite(table(4)) == []
+    singly = FetchedRows(Listed([(np.zeros(2), 0), (np.array([0, np.nan]), 0), (np.zeros(2), float("inf")), (np.zeros(2), None)]))
+    assert rows_not_finite(singly) == [1, 2]
+    assert (
+        rows_not_finite(Part(singly, np.array([3, 2]))) == rows_not_finite(Relabelled(Part(singly, np.array([0, 1])), None)) == [1]
+    )
+    assert labelled_rows(singly).tolist() == [0, 1, 2]
+
+
+def test_equal_inputs_have_equal_digests_however_they_are_held():
+    x = torch.tensor([[0.0, 1.0], [2.0, 3.0], [0.0, 1.0]])
+    held = input_digests(TensorDataset(x, torch.arange(3)))
+    assert held[0] == held[2] != held[1]
+    assert (input_digests(FetchedRows(Listed([(row.numpy(), 7) for row in x]))) == held).all()
+    assert len(input_digests(TensorDataset(x[:0]))) == 0
+
+
+def test_inputs_of_another_type_and_labels_as_they_are():
+    for rows in (table(5), FetchedRows(Listed([table(5)[i] for i in range(5)]))):
+        x, y = next(iter(RowBatches(InDtype(rows, torch.float64), batch_size=5)))
+        assert x.dtype == torch.float64
+        assert y.tolist() == label_tensor(InDtype(rows, torch.float64)).tolist() == [0, 1, 2, 3, 4]
 
 
 def test_rows_without_labels():

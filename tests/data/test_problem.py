@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
+from efface.data.net_sets import as_rows
 from efface.data.problem import NetTraining, Problem
 from efface.errors import InputError
 
@@ -58,6 +60,10 @@ def test_a_function_chooses_test_rows_too():
         ([0.5], "holds float64 values"),
         ([[1, 2]], "has 2 dimensions"),
         ([], "chooses none of the 6 rows"),
+        ("rows", "forget is 'rows'"),
+        (lambda x: True, r"failed on row 0 \(TypeError"),
+        (lambda x, y: x.nothing, r"failed on row 0 \(AttributeError"),
+        (lambda x, y: np.array([True, False]), r"failed on row 0 \(ValueError"),
         (lambda *_: False, "chooses none of the 6 rows"),
         (list(range(6)), "All 6 training rows must go"),
     ],
@@ -72,7 +78,25 @@ def test_a_function_needs_labels():
         problem(lambda x, y: True, train=[torch.ones(1)] * 6).forget_rows()
 
 
+def test_a_function_sees_what_the_data_set_gives():
+    rows = as_rows([(np.zeros(1), label) for label in (0, 1, 2, 0, 1, 2)])
+    assert problem(lambda _, y: y in {1}, train=rows).forget_rows().tolist() == [1, 4]
+
+
+def test_a_recipe_may_be_a_mapping():
+    assert problem([0], training={"epochs": 3}).training == NetTraining(epochs=3)
+    with pytest.raises(InputError, match=r"unknown key 'epoch' \(did you mean 'epochs'\?\)"):
+        problem([0], training={"epoch": 3})
+    with pytest.raises(InputError, match=r"epochs: Input should be"):
+        NetTraining(epochs=0)
+
+
 def test_bad_problems():
+    with pytest.raises(InputError, match="test holds no rows"):
+        problem([0], test=as_rows((np.zeros((0, 1)), np.zeros(0))))
+    frame = pd.DataFrame({"a": [0.0, 1.0], "b": [2.0, 3.0]})
+    with pytest.raises(InputError, match="test has its columns in another order than train: b stands for a"):
+        problem([0], train=as_rows((frame, [0, 1])), test=as_rows((frame[["b", "a"]], [0, 1])))
     with pytest.raises(InputError, match="The task is 'ranking'"):
         problem([0], task="ranking")
     with pytest.raises(InputError, match="watches a validation set"):

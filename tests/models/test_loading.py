@@ -177,9 +177,9 @@ def test_writing_is_all_or_nothing(original, tmp_path, monkeypatch):
 
 def test_writing_replaces_a_directory_whole(original, tmp_path):
     model, tokenizer = load_model(original)
-    (original / "left-over.txt").write_text("old")
+    (original / "left-over.safetensors").write_text("old")
     save_model(model, tokenizer, original, dtype="float32", metadata={"new": True})
-    assert not (original / "left-over.txt").exists()
+    assert not (original / "left-over.safetensors").exists()
     assert read_metadata(original)["new"] is True
     assert sorted(path.name for path in tmp_path.iterdir()) == ["original"]
 

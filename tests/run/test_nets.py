@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from efface.errors import InputError, MissingNeed
 from efface.methods.nets.fine_tune import FineTune
 from efface.models.net_files import load_net
 from efface.run import execute
+from efface.run.net_problem import find_problem
 from efface.run.sequence import execute_in_turn
 
 PROBLEM = """
@@ -229,7 +232,7 @@ BAD = {
         "cannot take the forget rows, .* shape \\(7,\\)",
     ),
     "classes": (
-        {"forget": TensorDataset(torch.ones(5, 4), torch.full((5,), 3))},
+        {"forget": TensorDataset(torch.ones(5, 4), torch.full((5,), 3)), "method": "neg_grad"},
         InputError,
         "labels run from 3 to 3 and the net tells 3",
     ),
@@ -248,6 +251,18 @@ BAD = {
     "setting": ({"method": {"name": "laf", "epoch": 3}}, InputError, "unknown key 'epoch' \\(did you mean 'epochs'"),
     "no net": ({"net": "weights.pt"}, InputError, "The model is a str"),
     "several inner nets": ({"net": LightningModule(nn.Linear(4, 3))}, InputError, "holds 2 nets with weights"),
+    "method without a name": ({"method": {"epochs": 3}}, InputError, "a mapping \\(epochs\\) without a name"),
+    "method of another kind": ({"method": 3}, InputError, "The method is 3"),
+    "seed": ({"seed": 1.5}, InputError, "The seed is 1.5"),
+    "recipe": ({"training": 3}, InputError, "The training recipe is a int"),
+    "best of no validation": ({"training": NetTraining(keep="best")}, InputError, "watches a validation set .* there is none"),
+    "make_model": ({"make_model": 3}, InputError, "make_model is a int"),
+    "another architecture": (
+        {"make_model": lambda seed: nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))},
+        InputError,
+        "another architecture: 0.weight is \\(8, 4\\) there and \\(16, 4\\)",
+    ),
+    "arguments of language models": ({"retention": "nll"}, InputError, "retention cannot be given for a net"),
     "no fresh net": ({"net": Headless(), "method": "retrain", "training": NetTraining()}, InputError, "no reset_parameters"),
 }
 BAD["several inner nets"][0]["net"].other = nn.Linear(2, 2)
@@ -361,12 +376,27 @@ def test_bad_requests(request_file, tmp_path, monkeypatch, case):
     assert not (tmp_path / "run").exists()
 
 
+REFUSED |= {
+    "a suite of language models": (["evaluate=tofu"], "asks for the suite tofu, which measures language models"),
+    "a stop rule": (["unlearning.stop.forget_nll=auto"], "fine_tune has no setting stop"),
+    "the bare name of an embedded problem": (["problem=digits"], "Did you mean 'embedded:digits'.*problem: FILE.py"),
+}
+
+
 FILES = {
     "def other(): pass": "has no function problem()",
     "def problem(): return 3": "gives a int. A problem is an efface.Problem",
     "import no_such_package": "failed: ModuleNotFoundError: No module named 'no_such_package'",
     PROBLEM.replace("lambda x, y: int(y) == 2", "[0, 99]"): "row numbers that do not exist, such as 99",
-    PROBLEM.replace("nn.Linear(16, 3)", "nn.Linear(16, 2)"): "labels run from 2 to 2 and the net tells 2 classes apart",
+    PROBLEM.replace("nn.Linear(16, 3)", "nn.Linear(16, 2)"): "labels run from 0 to 2 and the net .* tells 2 classes apart",
+    PROBLEM.replace("test=rows(45, 1)", "test=None"): "The problem blobs has no test rows",
+    PROBLEM.replace("test=rows(45, 1)", "test=rows(0, 1), test_forget=[]"): "test holds no rows",
+    PROBLEM.replace("rows(45, 1)", "TensorDataset(torch.ones(5, 7), torch.arange(5))"): "cannot take the test rows, .*\\(7,\\)",
+    PROBLEM.replace("rows(45, 1)", "TensorDataset(torch.ones(5, 4), torch.arange(5))"): "test labels run from 0 to 4 and .* 3",
+    PROBLEM.replace("lambda seed: nn", "nn"): "make_model is a net itself",
+    PROBLEM.replace("lambda seed: nn", "lambda: nn"): "make_model does not take one argument",
+    PROBLEM.replace("make_model=lambda seed: nn.Sequential", "make_model=lambda seed: (lambda *a: 3)"): "returns a int",
+    PROBLEM.replace("nn.Linear(4, 16)", "nn.Linear(seed + 'x', 16)"): "make_model\\(0\\) failed: TypeError",
 }
 
 
@@ -375,6 +405,7 @@ def test_bad_problem_files(request_file, tmp_path, code):
     (tmp_path / "blobs.py").write_text(code, encoding="utf-8")
     with pytest.raises(InputError, match=FILES[code]):
         execute(efface.ForgetRequest.read(request_file), output=tmp_path / "run", allow_code=True)
+    assert not (tmp_path / "run").exists()
 
 
 def test_evaluate_takes_a_problem(net):
@@ -384,3 +415,111 @@ def test_evaluate_takes_a_problem(net):
     assert figures.value("retain_accuracy") > 0.7
     with pytest.raises(InputError, match="The model is a int"):
         efface.evaluate(3, problem=problem)
+    with pytest.raises(InputError, match="suite, original cannot be given for a net"):
+        efface.evaluate(net, problem=problem, suite="tofu", original=net)
+
+
+def test_evaluate_leaves_the_random_state_alone_and_does_not_depend_on_it(net):
+    def make(seed: int) -> nn.Module:
+        return nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3))
+
+    problem, found = Problem("classification", make, (X, Y), blobs(45, 1), [2, 5, 8]), []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        found.append(efface.evaluate(net, problem=problem).value("zrf"))
+        assert torch.equal(before, torch.get_rng_state())
+    assert found[0] == found[1]
+
+
+UNFIT = {
+    "inputs": (nn.Linear(7, 3), "The unlearned net cannot take the training rows, whose inputs have the shape \\(4,\\)"),
+    "classes": (nn.Linear(4, 2), "training labels run from 0 to 2 and the unlearned net tells 2 classes apart"),
+    "more classes than make_model's": (nn.Linear(4, 5), "The untrained net answers \\(3,\\) values per row and the unlearned"),
+    "no logits": (nn.Sequential(nn.Linear(4, 1), nn.Flatten(0)), "A classifier gives one row of logits per item"),
+}
+
+
+@pytest.mark.parametrize("case", UNFIT)
+def test_evaluate_refuses_a_net_that_does_not_fit(net, case):
+    other, message = UNFIT[case]
+    problem = Problem("classification", lambda seed: copy.deepcopy(net), (X, Y), blobs(45, 1), [2, 5, 8])
+    with pytest.raises(InputError, match=message):
+        efface.evaluate(other, problem=problem)
+
+
+def test_output_never_removes_files_of_the_user(net, tmp_path):
+    given = {"forget": FORGET, "retain": RETAIN, "method": "fine_tune", "task": "classification"}
+    folder, file = tmp_path / "mine", tmp_path / "mine.py"
+    folder.mkdir()
+    made = efface.unlearn(net, **given, output=folder)  # an empty folder is fine, and so is one that efface wrote
+    assert efface.unlearn(net, **given, output=folder).weights_hash == made.weights_hash
+    assert made.save(made.save(tmp_path / "copy")) == tmp_path / "copy"
+    (folder / "thesis.txt").write_text("x", encoding="utf-8")
+    file.write_text("x", encoding="utf-8")
+    for place, message in ((folder, "not a model of efface: thesis.txt"), (file, "mine.py is a file"), (file / "in", "is a file")):
+        with pytest.raises(InputError, match=message):
+            efface.unlearn(net, **given, output=place, progress=lambda *_: pytest.fail("trained first"))
+        with pytest.raises(InputError, match=message):
+            made.save(place)
+    assert (folder / "thesis.txt").read_text(encoding="utf-8") == file.read_text(encoding="utf-8") == "x"
+
+
+def test_another_net_at_the_same_place_is_another_request(request_file, tmp_path, net):
+    torch.save(net.state_dict(), tmp_path / "net.pt")
+    request = efface.ForgetRequest.read(request_file, ["model=./net.pt", "retrained=none", "retrained_2=none"])
+    request = request.model_copy(update={"model": str(tmp_path / "net.pt")})
+    execute(request, output=tmp_path / "run", allow_code=True)
+    net[0].weight.data += 1
+    torch.save(net.state_dict(), tmp_path / "net.pt")
+    with pytest.raises(InputError, match=r"another request: weights\.original"):
+        execute(request, output=tmp_path / "run", allow_code=True)
+
+
+def test_code_that_a_problem_file_imports_decides_its_nets(request_file, tmp_path):
+    (tmp_path / "blobs.py").write_text(f"from blob_parts import HIDDEN\n{PROBLEM.replace('16', 'HIDDEN')}", encoding="utf-8")
+    (tmp_path / "blob_parts").mkdir()
+    (tmp_path / "blob_parts" / "__init__.py").write_text("from .sizes import HIDDEN", encoding="utf-8")
+    found = []
+    for hidden in (16, 16, 32):
+        (tmp_path / "blob_parts" / "sizes.py").write_text(f"HIDDEN = {hidden}", encoding="utf-8")
+        problem, identity = find_problem(str(tmp_path / "blobs.py"), allow_code=True)
+        found.append((identity, problem.make_model(0)[0].out_features))
+    assert found[0] == found[1] != found[2]
+    assert [width for _, width in found] == [16, 16, 32]
+    (tmp_path / "unused.py").write_text("", encoding="utf-8")
+    assert find_problem(str(tmp_path / "blobs.py"), allow_code=True)[1] == found[2][0]
+    other = tmp_path / "other"  # a module of the same name beside another file
+    shutil.copytree(tmp_path / "blob_parts", other / "blob_parts")
+    shutil.copy(tmp_path / "blobs.py", other)
+    (other / "blob_parts" / "sizes.py").write_text("HIDDEN = 8", encoding="utf-8")
+    assert find_problem(str(other / "blobs.py"), allow_code=True)[0].make_model(0)[0].out_features == 8
+
+
+def test_bad_input_leaves_no_claimed_folder(request_file, tmp_path, net):
+    torch.save(nn.Linear(4, 3).state_dict(), tmp_path / "other.pt")
+    request = efface.ForgetRequest.read(request_file, [f"retrained={tmp_path / 'other.pt'}"])
+    with pytest.raises(InputError, match="it holds weight"):
+        execute(request, output=tmp_path / "run", allow_code=True)
+    assert not (tmp_path / "cache").exists()  # no net was trained
+    late = efface.ForgetRequest.read(request_file, ["method={name: certified_removal}"])
+    with pytest.raises(InputError, match="The net is a Sequential"):
+        execute(late, output=tmp_path / "run", allow_code=True)
+    assert not (tmp_path / "run").exists()
+    ran = execute(efface.ForgetRequest.read(request_file), output=tmp_path / "run", allow_code=True)
+    costs = json.loads((ran.folder / "report.json").read_text(encoding="utf-8"))["costs"]
+    shown = sum(cost["seconds"] for cost in costs if "evaluation" in cost["stage"] or "relearning" in cost["stage"])
+    in_all = json.loads((ran.folder / "manifest.json").read_text(encoding="utf-8"))["stages"]["evaluation"]["seconds"]
+    assert shown == pytest.approx(in_all, rel=0.05)
+
+
+def test_the_page_of_certified_removal_runs(tmp_path, monkeypatch):
+    page = Path(__file__).resolve().parents[2] / "docs" / "methods" / "nets" / "certified_removal.md"
+    for name, code in re.findall(r"```(?:python|yaml)\n# (\w+\.\w+)\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+        (tmp_path / name).write_text(code, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    exec(compile((tmp_path / "nets.py").read_text(encoding="utf-8"), "nets.py", "exec"), {"__name__": "example"})
+    ran = execute(efface.ForgetRequest.read("request.yaml"), allow_code=True)
+    assert ran.unlearned.notes[0].startswith("Certified for epsilon 1")
+    assert ran.results["unlearned"].value("average_gap") == pytest.approx(0, abs=0.1)

@@ -15,7 +15,8 @@ from efface.data.problem import NetTraining
 from efface.errors import TrainingStopped
 from efface.methods.nets.base import Turn
 from efface.models.net_losses import NetLoss
-from efface.train.net import fit, seeded
+from efface.models.seeding import seeded
+from efface.train.net import fit
 from efface.train.net_recipe import mean_loss, train_recipe
 
 

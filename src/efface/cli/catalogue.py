@@ -18,8 +18,12 @@ def methods(
     as_json: bool = JSON,
 ) -> None:
     """List the methods, or show one: its plugs, needs, intention, paper and defaults; or what can run without something."""
+    if name is not None and lacking:
+        from efface.errors import InputError
+
+        raise InputError(f"Both {name} and --without were given. One shows a method, the other lists methods. Leave one out.")
     if task is not None:
-        _for_nets(task, as_json)
+        _for_nets(task, lacking, as_json, name)
         return
     if lacking:
         _without(lacking, as_json)
@@ -28,7 +32,7 @@ def methods(
     from efface.registry import NETS
 
     if name is not None:
-        found = _describe_net(name) if name in NETS else describe(name)
+        found = _describe_net(name) if name in NETS else describe(_known(name))
         print_json(found) if as_json else print_facts(_without_blanks(found))
         return
     found_all = [describe(each) for each in method_names()]
@@ -41,17 +45,55 @@ def methods(
     typer.echo("\nFor ordinary nets: efface methods --task classification, regression or forecasting.")
 
 
-def _for_nets(task: str, as_json: bool) -> None:
+def _known(name: str) -> str:
+    """Return the name of a method for language models; a name that nothing has is looked for among those for nets as well."""
+    from efface.methods.presets import ALIASES, method_names
+    from efface.registry import NETS, OBJECTIVES, WEIGHTS, unknown_name
+
+    known = [*method_names(), *ALIASES]
+    if name in known or name in OBJECTIVES or name in WEIGHTS:
+        return name
+    hint = "`efface methods` lists them, and `efface methods --task T` those for ordinary nets."
+    raise unknown_name("method", name, [*known, *NETS.names()], hint)
+
+
+def _for_nets(task: str, lacking: list[str], as_json: bool, name: str | None) -> None:
+    from efface.errors import InputError
+    from efface.methods.base import Need
     from efface.methods.nets.catalogue import describe_net, net_methods
+    from efface.registry import NETS, unknown_name
 
-    found = [describe_net(each) for each in net_methods(task)]
-    if not found:
-        from efface.registry import unknown_name
-
+    names = net_methods(task)
+    if not names:
         raise unknown_name("task of nets", task, ["classification", "regression", "forecasting"])
+    for need in lacking:
+        if need not in list(Need):
+            raise unknown_name("need", need, [str(each) for each in Need])
+    if name is not None:
+        found_one = describe_net(NETS.canonical(name))
+        if name not in names:
+            raise InputError(
+                f"{name} is no method for {task}. It works for {', '.join(found_one['tasks'])}. Leave --task out to see it, or "
+                "`efface methods --task` lists those for a task."
+            )
+        print_json(found_one) if as_json else print_facts(_without_blanks(found_one))
+        return
+    found = [_for_task(describe_net(each), task) for each in names]
+    found = [each for each in found if not {*each["needs"]} & {*lacking}]
     columns = ("name", "intention", "level", "approach", "needs", "labels_read", "summary")
     rows = [[", ".join(each[key]) if key == "needs" else each[key] for key in columns] for each in found]
     print_json(found) if as_json else print_table(columns, rows)
+
+
+def _for_task(found: dict[str, Any], task: str) -> dict[str, Any]:
+    """Say of a method that wraps another whose default is for other tasks that one must be named."""
+    from efface.registry import NETS
+
+    within = found["hyperparameters"].get("within", {}).get("default")
+    inner = within.get("name") if isinstance(within, dict) else None
+    if inner is None or task in NETS.get(inner).tasks:
+        return found
+    return {**found, "summary": f"{found['summary']}; for {task} within must be given ({inner} is for another task)"}
 
 
 def _describe_net(name: str) -> dict[str, Any]:

@@ -5,13 +5,38 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, TensorDataset
 
-from efface.data.net_sets import ArrayRows, Part, broken_rows, collate, labels_of
+from efface.data.net_sets import (
+    ArrayRows,
+    FetchedRows,
+    Part,
+    Survey,
+    broken_rows,
+    collate,
+    digests_of,
+    labels_of,
+    one_pass,
+    pair_of,
+    tensors_in,
+)
 
-__all__ = ["PairedBatches", "Relabelled", "RowBatches", "label_tensor", "reader_of", "rows_not_finite", "tensors_in"]
+__all__ = [
+    "InDtype",
+    "PairedBatches",
+    "Relabelled",
+    "RowBatches",
+    "input_digests",
+    "label_tensor",
+    "labelled_rows",
+    "reader_of",
+    "rows_not_finite",
+    "tensors_in",
+]
 
 _CHUNK = 64
 
@@ -31,8 +56,37 @@ class Relabelled(Dataset[tuple[Any, Any]]):
         return len(self.rows)
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
-        row = self.rows[index]
-        return row[0] if isinstance(row, tuple | list) and len(row) == 2 else row, _take(self.labels, index)
+        return pair_of(self.rows[index])[0], _take(self.labels, index)
+
+
+class InDtype(Dataset[tuple[Any, Any]]):
+    """Rows whose floating-point inputs are brought to one type, that of the net's weights.
+
+    Args:
+        rows: The rows.
+        dtype: The type.
+    """
+
+    def __init__(self, rows: Any, dtype: torch.dtype) -> None:
+        self.rows, self.dtype = rows, dtype
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        return self.cast(pair_of(self.rows[index]))
+
+    def cast(self, batch: tuple[Any, Any]) -> tuple[Any, Any]:
+        """Return ``(x, y)`` with x in the type."""
+        return _cast(batch[0], self.dtype), batch[1]
+
+
+def _cast(tree: Any, dtype: torch.dtype) -> Any:
+    if isinstance(tree, Mapping):
+        return {key: _cast(value, dtype) for key, value in tree.items()}
+    if isinstance(tree, tuple | list):
+        return tuple(_cast(value, dtype) for value in tree)
+    return tree.to(dtype) if isinstance(tree, Tensor) and tree.is_floating_point() else tree
 
 
 def _take(tree: Any, rows: Any) -> Any:
@@ -53,14 +107,6 @@ def _joined(trees: Sequence[Any]) -> Any:
     return None if any(tree is None for tree in trees) else torch.cat(list(trees))
 
 
-def tensors_in(tree: Any) -> list[Tensor]:
-    """Return every tensor of a nested batch, in order."""
-    if isinstance(tree, Tensor):
-        return [tree]
-    parts = tree.values() if isinstance(tree, Mapping) else tree if isinstance(tree, tuple | list) else ()
-    return [tensor for part in parts for tensor in tensors_in(part)]
-
-
 def reader_of(dataset: Any) -> Callable[[Tensor], tuple[Any, Any]] | None:
     """Return a function from row numbers to the batch ``(x, y)`` of a data set whose rows all lie in tensors.
 
@@ -78,6 +124,9 @@ def reader_of(dataset: Any) -> Callable[[Tensor], tuple[Any, Any]] | None:
     if isinstance(dataset, Relabelled):
         source, labels = reader_of(dataset.rows), dataset.labels
         return None if source is None else lambda rows: (source(rows)[0], _take(labels, rows))
+    if isinstance(dataset, InDtype):
+        uncast = reader_of(dataset.rows)
+        return None if uncast is None else lambda rows: dataset.cast(uncast(rows))
     if type(dataset) is TensorDataset and len(dataset.tensors) <= 2:
         columns = (dataset.tensors[0], dataset.tensors[1] if len(dataset.tensors) == 2 else None)
         return lambda rows: (_take(columns[0], rows), _take(columns[1], rows))
@@ -107,17 +156,50 @@ def _union(
 
 
 def rows_not_finite(dataset: Any) -> list[int]:
-    """Return the numbers of the rows that hold NaN or an infinite value; empty where rows must be fetched singly."""
+    """Return the numbers of the rows that hold NaN or an infinite value."""
     if reader_of(dataset) is None:
-        return []
+        return list(_survey(dataset).broken)
     found: set[int] = set()
     for number, batch in enumerate(RowBatches(dataset, batch_size=_CHUNK)):
         found |= {number * _CHUNK + row for tensor in tensors_in(batch) for row in broken_rows(tensor)}
     return sorted(found)
 
 
+def input_digests(dataset: Any) -> NDArray[np.int64]:
+    """Return a number per row that is equal for rows with equal inputs, (n,)."""
+    if reader_of(dataset) is None:
+        return _survey(dataset).digests
+    batches = RowBatches(dataset, batch_size=_CHUNK)
+    return np.concatenate([np.zeros(0, dtype=np.int64), *(digests_of(x) for x, _ in batches)])
+
+
+def labelled_rows(dataset: Any) -> NDArray[np.int64]:
+    """Return the numbers of the rows that have a label, ascending."""
+    if reader_of(dataset) is not None:
+        return np.arange(0 if _label_column(dataset) is None else len(dataset))
+    return np.flatnonzero([label is not None for label in _survey(dataset).labels])
+
+
+def _survey(dataset: Any) -> Survey:
+    """Return what one pass over rows that are fetched singly tells; a caller's set is passed over once, whatever part is asked."""
+    if isinstance(dataset, FetchedRows):
+        return dataset.survey
+    if isinstance(dataset, InDtype):
+        return _survey(dataset.rows)
+    if isinstance(dataset, Relabelled):
+        known = _survey(dataset.rows)
+        labels = [None if dataset.labels is None else _take(dataset.labels, row) for row in range(len(dataset))]
+        return Survey(tuple(labels), known.broken, known.digests)
+    if isinstance(dataset, Part):
+        known, broken = _survey(dataset.rows), set(_survey(dataset.rows).broken)
+        rows = dataset.indices.tolist()
+        here = tuple(place for place, row in enumerate(rows) if row in broken)
+        return Survey(tuple(known.labels[row] for row in rows), here, known.digests[dataset.indices])
+    return one_pass(FetchedRows(dataset))
+
+
 def label_tensor(dataset: Any) -> Tensor | None:
-    """Return the labels of all rows, (n, ...), or None where they have none."""
+    """Return the labels of all rows, (n, ...), or None where one is missing."""
     if reader_of(dataset) is not None:
         labels = _label_column(dataset)
         return labels if isinstance(labels, Tensor) else None
@@ -135,6 +217,8 @@ def _label_column(dataset: Any) -> Any:
         return _joined([_label_column(part) for part in dataset.datasets])
     if isinstance(dataset, Relabelled):
         return dataset.labels
+    if isinstance(dataset, InDtype):
+        return _label_column(dataset.rows)
     return dataset.tensors[1] if len(dataset.tensors) == 2 else None
 
 

@@ -1,29 +1,47 @@
-"""The caller's data as rows of ``(x, y)``: tensors, NumPy arrays, data frames, data sets and folders of images.
+"""The caller's data as rows of ``(x, y)``: tensors, NumPy arrays, data frames and data sets.
 
 A set of rows is map-style: ``len(rows)`` and ``rows[i] -> (x, y)``, ``x`` a tensor, or a tuple or mapping of tensors, ``y`` a
-tensor, or None where there are no labels. Nothing is scaled or shuffled here.
+tensor, or None where a row has no label. Nothing is scaled or shuffled here.
 """
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
+from numbers import Number
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from efface.errors import InputError
+from efface.registry import closest
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["ArrayRows", "Part", "as_rows", "broken_rows", "collate", "image_folder", "labels_of"]
+__all__ = [
+    "ArrayRows",
+    "FetchedRows",
+    "Part",
+    "Survey",
+    "as_rows",
+    "broken_rows",
+    "collate",
+    "columns_of",
+    "digests_of",
+    "labels_of",
+    "one_pass",
+    "pair_of",
+    "tensors_in",
+]
 
 _CHUNK = 64
-_IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
+_SHOWN = 10
+_NUMBERS = "biuf"
+"""Kinds of NumPy types that are numbers: bool, whole, unsigned and floating."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +51,12 @@ class ArrayRows:
     Attributes:
         x: Inputs: a tensor, or a tuple or mapping of tensors of one length.
         y: Labels or targets, or None.
+        columns: Names of the inputs, where they come from a data frame.
     """
 
     x: Any
     y: Tensor | None = None
+    columns: tuple[Any, ...] | None = None
 
     def __len__(self) -> int:
         return len(_first(self.x))
@@ -47,6 +67,53 @@ class ArrayRows:
     def take(self, rows: Any) -> tuple[Any, Any]:
         """Return ``(x, y)`` of one row, or of several stacked."""
         return _mapped(self.x, lambda tensor: tensor[rows]), None if self.y is None else self.y[rows]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What one pass over the rows of a set tells.
+
+    Attributes:
+        labels: The label of every row, None where it has none.
+        broken: Numbers of the rows that hold NaN or an infinite value.
+        digests: A number per row that is equal for rows with equal inputs, (n,).
+    """
+
+    labels: tuple[Any, ...]
+    broken: tuple[int, ...]
+    digests: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class FetchedRows:
+    """Rows of a caller's data set, fetched one by one and handed on as tensors, whatever the data set gives.
+
+    Attributes:
+        rows: The data set.
+        name: How it is called in an error.
+        columns: Names of the inputs, where they come from a data frame.
+    """
+
+    rows: Any
+    name: str = "the data"
+    columns: tuple[Any, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        return (self[index] for index in range(len(self)))
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        if index >= len(self):
+            raise IndexError(index)  # some data sets count on round
+        x, y = pair_of(self.rows[index])
+        return _row_tensors(x, f"The input of row {index} of {self.name}"), None if y is None else _label(y, index, self.name)
+
+    @cached_property
+    def survey(self) -> Survey:
+        """What one pass over the rows tells; made once, since a data set may read a file per row."""
+        return one_pass(self)
 
 
 @dataclass(frozen=True)
@@ -72,9 +139,9 @@ def as_rows(data: Any, labels: Any = None, *, target: str | None = None, name: s
     """Return what a caller has as map-style rows of ``(x, y)``.
 
     Args:
-        data: Map-style rows (returned as they are), a ``DataLoader`` that keeps its order, a pair ``(x, y)``, a tensor, an array, a
-            mapping of tensors or arrays, or a data frame. float64 becomes float32.
-        labels: Labels or targets of the rows, where ``data`` has none.
+        data: Map-style rows, a ``DataLoader`` that keeps its order, a pair ``(x, y)``, a tensor, an array, a mapping of tensors or
+            arrays, or a data frame. Rows that lie in tensors are returned as they are; of arrays, float64 becomes float32.
+        labels: Labels or targets of the rows, where ``data`` has none; None in place of one that is not known.
         target: Column of a data frame that is the target; the others are the inputs.
         name: How the data are called in an error.
 
@@ -83,20 +150,78 @@ def as_rows(data: Any, labels: Any = None, *, target: str | None = None, name: s
     """
     if data is None:
         raise InputError(f"There is nothing in {name}. Rows are tensors, arrays, a data frame or a data set. Pass them.")
+    data, labels = _parted(data, labels)
     if hasattr(data, "columns") and hasattr(data, "to_numpy"):
         return _from_frame(data, labels, target, name)
     if hasattr(data, "batch_sampler") and hasattr(data, "dataset"):
-        return _from_loader(data, name)
-    if isinstance(data, tuple | list) and len(data) == 2 and labels is None and not isinstance(data[0], int | float):
-        data, labels = data
-    if isinstance(data, Mapping) or _is_array(data) or (isinstance(data, tuple) and all(map(_is_array, data))):
+        return as_rows(_from_loader(data, name), name=name)
+    if labels is not None and isinstance(data, list):
+        several = all(map(_is_array, data)) and np.shape(_plain(labels))[:1] != (len(data),)
+        data = tuple(data) if several else _array(data, f"The inputs of {name}")  # several inputs, or one array by rows
+    if isinstance(data, Mapping) or _is_array(data) or (isinstance(data, tuple) and data and all(map(_is_array, data))):
         return _from_arrays(data, labels, name)
-    if labels is None and hasattr(data, "__getitem__") and hasattr(data, "__len__"):
-        return data
+    if labels is None and _is_map_style(data):
+        return _from_set(data, name)
     raise InputError(
         f"{name} is a {type(data).__name__}. Rows are tensors, arrays, a mapping of them, a data frame, or a data set with a "
-        "length and items (x, y). Convert it; an iterable data set has no order to count rows in."
+        f"length and items (x, y). {_hint_for(data)}"
     )
+
+
+def _parted(data: Any, labels: Any) -> tuple[Any, Any]:
+    """Return inputs and labels of a pair (x, y); a list of two rows, each a pair of its own, is none."""
+    if labels is not None or not _is_pair(data) or isinstance(data[0], int | float):
+        return data, labels
+    rows = all(map(_is_pair, data)) and not all(isinstance(value, Number) for value in data[1])
+    return (data, None) if rows else (data[0], data[1])
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, tuple | list) and len(value) == 2
+
+
+def _is_map_style(data: Any) -> bool:
+    from torch.utils.data import IterableDataset
+
+    return hasattr(data, "__getitem__") and hasattr(data, "__len__") and not isinstance(data, str | bytes | IterableDataset)
+
+
+def _hint_for(data: Any) -> str:
+    if isinstance(data, str | bytes | os.PathLike):
+        return "Read the file first, such as with pandas.read_csv or image_folder."
+    return "Convert it; an iterable data set has no order to count rows in."
+
+
+def _from_set(data: Any, name: str) -> Any:
+    """Return a data set: as it is where its rows lie in tensors, else with rows that are made into tensors as they are fetched."""
+    from efface.data.net_batches import InDtype, Relabelled, label_tensor, reader_of
+
+    inner = data
+    while isinstance(inner, Part | Relabelled | InDtype):
+        inner = inner.rows
+    if isinstance(inner, FetchedRows):
+        return data
+    if isinstance(data, list | tuple | range) and data and all(isinstance(value, Number) for value in data):
+        raise InputError(
+            f"{name} is a list of numbers, such as {data[0]}. Rows are wanted, not their numbers. Pass the rows themselves, such "
+            "as torch.utils.data.Subset(data, numbers)."
+        )
+    if reader_of(data) is None:
+        return FetchedRows(data, name)
+    labels = label_tensor(data)
+    return Relabelled(data, labels.long()) if labels is not None and _is_unsigned(labels) else data
+
+
+def pair_of(item: Any) -> tuple[Any, Any]:
+    """Return input and label of a row; the label is None where the row is an input alone."""
+    return (item[0], item[1]) if _is_pair(item) else (item, None)
+
+
+def columns_of(rows: Any) -> tuple[Any, ...] | None:
+    """Return the names of the inputs of rows that come from a data frame, or None."""
+    if isinstance(rows, Part):
+        return columns_of(rows.rows)
+    return rows.columns if isinstance(rows, ArrayRows | FetchedRows) else None
 
 
 def collate(items: Sequence[Any]) -> tuple[Any, Any]:
@@ -107,8 +232,7 @@ def collate(items: Sequence[Any]) -> tuple[Any, Any]:
     """
     from torch.utils.data import default_collate
 
-    pairs = [item if isinstance(item, tuple | list) and len(item) == 2 else (item, None) for item in items]
-    inputs, labels = zip(*pairs, strict=True)
+    inputs, labels = zip(*map(pair_of, items), strict=True)
     missing = [label is None for label in labels]
     if any(missing) and not all(missing):
         raise InputError(
@@ -123,105 +247,97 @@ def collate(items: Sequence[Any]) -> tuple[Any, Any]:
 
 
 def labels_of(rows: Any) -> NDArray[Any] | None:
-    """Return the labels of all rows as an array, or None where they have none."""
+    """Return the labels of all rows as an array, or None where one is missing."""
     if isinstance(rows, ArrayRows):
         return None if rows.y is None else np.asarray(rows.y)
     if isinstance(rows, Part):
         labels = labels_of(rows.rows)
         return None if labels is None else labels[rows.indices]
-    items = [rows[index] for index in range(len(rows))]
-    pairs = [item for item in items if isinstance(item, tuple | list) and len(item) == 2 and item[1] is not None]
-    return np.stack([np.asarray(y) for _, y in pairs]) if items and len(pairs) == len(items) else None
-
-
-def image_folder(
-    folder: str | Path,
-    *,
-    size: tuple[int, int],
-    target: Callable[[Path], float] | str = "folder",
-    grey: bool = False,
-) -> tuple[ArrayRows, tuple[str, ...]]:
-    """Read a folder of images into memory, pixels in [0, 1], in the order of their paths.
-
-    Args:
-        folder: Where they are.
-        size: (height, width) that every image is brought to.
-        target: "folder": a class per sub-folder, in the order of their names. A path to a CSV with the columns ``file`` and
-            ``target``, or a function of an image's path: a number per image, as for age ("12_name_35_f.jpg" -> 35).
-        grey: One channel instead of three.
-
-    Returns:
-        Rows with x (channels, height, width), and the class names; none for numbers.
-
-    Raises:
-        InputError: When there is no image, an image has no target, or a file cannot be read.
-    """
-    import torch
-
-    root = Path(folder)
-    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in _IMAGES) if root.is_dir() else []
-    if not paths:
-        raise InputError(f"There is no image in {root.name}. Images are {', '.join(sorted(_IMAGES))}. Check the folder.")
-    names: tuple[str, ...] = ()
-    if target == "folder":
-        names = tuple(sorted({path.parent.name for path in paths}))
-        y = torch.tensor([names.index(path.parent.name) for path in paths])
-    else:
-        read = _targets_of_file(root, Path(target)) if isinstance(target, str) else target
-        y = torch.tensor([float(read(path)) for path in paths])
-    return ArrayRows(torch.stack([_pixels(path, size, grey) for path in paths]), y), names
-
-
-def _targets_of_file(root: Path, table: Path) -> Callable[[Path], float]:
-    with table.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if not {"file", "target"} <= set(reader.fieldnames or ()):
-            raise InputError(
-                f"{table.name} has the columns {', '.join(reader.fieldnames or ())}. A table of targets has file and target. "
-                "Rename them."
-            )
-        targets = {row["file"]: row["target"] for row in reader}
-
-    def read(path: Path) -> float:
-        key = path.relative_to(root).as_posix()
-        if key not in targets:
-            raise InputError(f"{table.name} has no target for {key}. Each image has one row. Add it or remove the image.")
-        return float(targets[key])
-
-    return read
-
-
-def _pixels(path: Path, size: tuple[int, int], grey: bool) -> Tensor:
-    import torch
-    from PIL import Image, UnidentifiedImageError
-
+    found = rows.survey.labels if isinstance(rows, FetchedRows) else [pair_of(rows[index])[1] for index in range(len(rows))]
+    if not found or any(label is None for label in found):
+        return None
     try:
-        with Image.open(path) as image:
-            shown = image.convert("L" if grey else "RGB").resize((size[1], size[0]))
-    except (UnidentifiedImageError, OSError) as error:
-        raise InputError(f"{path.name} cannot be read as an image. Images are whole files. Mend or remove it.") from error
-    array = np.asarray(shown, dtype=np.float32) / 255
-    return torch.from_numpy(array[None] if grey else np.ascontiguousarray(array.transpose(2, 0, 1)))
+        return np.stack([np.asarray(label) for label in found])
+    except ValueError as error:
+        raise InputError(
+            "The labels of one set differ in shape. A label has as many values as every other. Check the data."
+        ) from error
 
 
-def _from_frame(frame: Any, labels: Any, target: str | None, name: str) -> ArrayRows:
+def one_pass(rows: Any) -> Survey:
+    """Read every row once and return what that tells."""
+    labels, broken, digests = [], [], np.zeros(len(rows), dtype=np.int64)
+    for index in range(len(rows)):
+        x, y = pair_of(rows[index])
+        labels.append(y)
+        digests[index] = _digest(x)
+        if not all(bool(tensor.isfinite().all()) for tensor in tensors_in((x, y)) if tensor.is_floating_point()):
+            broken.append(index)
+    return Survey(tuple(labels), tuple(broken), digests)
+
+
+def _digest(x: Any) -> int:
+    """Return the digest of one row's inputs."""
+    return int(digests_of([tensor[None] for tensor in tensors_in(x)]).sum())  # no tensor, no digest
+
+
+def digests_of(x: Any) -> NDArray[np.int64]:
+    """Return a 64-bit number per row of a batch that is equal for equal inputs, (n,); other numbers in another process."""
+    columns = [_bytes_of(tensor.reshape(len(tensor), -1)) for tensor in tensors_in(x)]
+    return np.array([hash(row.tobytes()) for row in (np.concatenate(columns, axis=1) if columns else ())], dtype=np.int64)
+
+
+def _bytes_of(rows: Tensor) -> NDArray[np.uint8]:
+    """Return the bytes of (n, k) values, (n, bytes)."""
+    import torch
+
+    array: NDArray[np.uint8] = rows.detach().cpu().contiguous().view(torch.uint8).numpy()
+    return array
+
+
+def tensors_in(tree: Any) -> list[Tensor]:
+    """Return every tensor of a nested batch, in order."""
+    if hasattr(tree, "is_floating_point"):
+        return [tree]
+    parts = tree.values() if isinstance(tree, Mapping) else tree if isinstance(tree, tuple | list) else ()
+    return [tensor for part in parts for tensor in tensors_in(part)]
+
+
+def _from_frame(frame: Any, labels: Any, target: str | None, name: str) -> Any:
+    columns = list(frame.columns)
+    twice = sorted({str(column) for column in columns if columns.count(column) > 1})
+    if twice:
+        raise InputError(f"{name} has several columns named {', '.join(twice)}. A name stands for one column. Rename or drop them.")
     if target is not None:
-        if target not in frame.columns:
-            known = ", ".join(map(str, frame.columns))
-            raise InputError(f"{name} has no column {target!r}. It has {known}. Name one of these as the target.")
-        labels = frame[target].to_numpy()
+        if labels is not None:
+            raise InputError(f"{name} has labels beside the frame and target={target!r}. Labels are one of the two. Leave one out.")
+        if target not in columns:
+            near = closest(str(target), list(map(str, columns)))
+            guess = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+            raise InputError(f"{name} has no column {target!r}.{guess} It has {_listed(columns)}. Name one of these as the target.")
+        labels = frame[target]
         frame = frame.drop(columns=[target])
-    kinds = [str(column) for column in frame.columns if not np.issubdtype(np.asarray(frame[column]).dtype, np.number)]
+        columns.remove(target)
+    kinds = [str(column) for column in columns if np.asarray(frame[column]).dtype.kind not in _NUMBERS]
     if kinds:
         raise InputError(
-            f"{name} has columns that are not numbers: {', '.join(kinds)}. A net takes numbers. Encode them first, such as one-hot."
+            f"{name} has columns that are not numbers: {_listed(kinds)}. A net takes numbers. Encode them first, such as one-hot."
         )
-    return _from_arrays(frame.to_numpy(dtype=np.float32), labels, name)
+    return _from_arrays(frame.to_numpy(dtype=np.float32), labels, name, columns=tuple(columns))
+
+
+def _listed(columns: Sequence[Any]) -> str:
+    return ", ".join(map(str, columns[:_SHOWN])) + (f" and {len(columns) - _SHOWN} more" if len(columns) > _SHOWN else "")
 
 
 def _from_loader(loader: Any, name: str) -> Any:
-    from torch.utils.data import SequentialSampler
+    from torch.utils.data import IterableDataset, SequentialSampler
 
+    if isinstance(loader.dataset, IterableDataset):
+        raise InputError(
+            f"{name} is a loader over an iterable data set, which has no order to count rows in. Rows come from a data set with a "
+            "length and items (x, y). Read the rows into one, such as list(data)."
+        )
     if not isinstance(loader.sampler, SequentialSampler):
         raise InputError(
             f"{name} is a loader that shuffles, with another order each time. Rows are counted, so their order must stay. "
@@ -230,21 +346,42 @@ def _from_loader(loader: Any, name: str) -> Any:
     return loader.dataset
 
 
-def _from_arrays(x: Any, y: Any, name: str) -> ArrayRows:
-    inputs = _mapped(x, _tensor)
+def _from_arrays(x: Any, y: Any, name: str, *, columns: tuple[Any, ...] | None = None) -> Any:
+    inputs = _mapped(x, lambda values: _tensor(values, f"The inputs of {name}"))
+    if any(tensor.dim() == 0 for tensor in _leaves(inputs)):
+        raise InputError(f"The inputs of {name} are one value. Rows have one entry each. Give an array of rows.")
     lengths = {len(tensor) for tensor in _leaves(inputs)}
     if len(lengths) != 1:
         raise InputError(
             f"The inputs of {name} have {sorted(lengths)} rows. All inputs have one entry per row. Make them equally long."
         )
-    targets = None if y is None else _tensor(y)
-    if targets is not None and len(targets) != next(iter(lengths)):
-        raise InputError(
-            f"{name} has {next(iter(lengths))} inputs and {len(targets)} labels. Each row has one label. Make them equally long."
-        )
-    for part, values in (("inputs", inputs), ("labels", targets)):
-        _check_finite(values, f"the {part} of {name}")
-    return ArrayRows(inputs, targets)
+    targets, known = _labels(y, f"The labels of {name}")
+    count = next(iter(lengths))
+    if known is not None and len(known) != count:
+        raise InputError(f"{name} has {count} inputs and {len(known)} labels. Each row has one label. Make them equally long.")
+    _check_finite(inputs, f"the inputs of {name}", "Fill these values or drop the rows.")
+    _check_finite(targets, f"the labels of {name}", "Fill them, drop the rows, or give None where a label is not known.")
+    if known is None or all(known) or targets is None:
+        return ArrayRows(inputs, targets, columns)
+    alone, given = ArrayRows(inputs), iter(targets)
+    return FetchedRows([(alone[row][0], next(given) if has else None) for row, has in enumerate(known)], name, columns)
+
+
+def _labels(y: Any, name: str) -> tuple[Tensor | None, list[bool] | None]:
+    """Return the labels that are known, and which rows have one; None and None where there are no labels at all."""
+    values = _plain(y)
+    if values is None:
+        return None, None
+    if isinstance(values, list | tuple | np.ndarray) and (not isinstance(values, np.ndarray) or values.dtype == object):
+        known = [value is not None and type(value).__name__ != "NAType" for value in values]  # pandas.NA
+        if not any(known):
+            return None, None if not known else [True] * len(known)
+        values = [value for value, has in zip(values, known, strict=True) if has]
+        return _tensor(values, name), known
+    tensor = _tensor(values, name)
+    if tensor.dim() == 0:
+        raise InputError(f"{name} are one value, {tensor.item()}. Each row has a label of its own. Give one per row.")
+    return tensor, [True] * len(tensor)
 
 
 def broken_rows(tensor: Tensor) -> list[int]:
@@ -252,35 +389,104 @@ def broken_rows(tensor: Tensor) -> list[int]:
 
     A few rows are looked at at a time: ``isfinite`` of a whole column takes nearly twice its bytes.
     """
-    if not tensor.is_floating_point():
+    if not tensor.is_floating_point() or tensor.numel() == 0:
         return []
     marks = [(~chunk.isfinite()).reshape(len(chunk), -1).any(1).nonzero().ravel() for chunk in tensor.split(_CHUNK)]
     return [_CHUNK * number + int(row) for number, rows in enumerate(marks) for row in rows]
 
 
-def _check_finite(values: Any, name: str) -> None:
+def _check_finite(values: Any, name: str, fix: str) -> None:
     for tensor in _leaves(values) if values is not None else ():
         broken = broken_rows(tensor)
         if broken:
             raise InputError(
                 f"{len(broken)} rows in {name} hold NaN or infinite values, such as row {broken[0]}. A net needs finite "
-                "numbers. Fill these values or drop the rows."
+                f"numbers. {fix}"
             )
 
 
+def _row_tensors(value: Any, name: str) -> Any:
+    """Return what one row holds with tensors in place of arrays and numbers."""
+    if hasattr(value, "is_floating_point"):
+        return value
+    if isinstance(value, Mapping):
+        return {key: _row_tensors(each, name) for key, each in value.items()}
+    if isinstance(value, tuple | list) and not all(isinstance(each, Number) for each in value):
+        return tuple(_row_tensors(each, name) for each in value)
+    return _as_tensor(_array(value, name), name)
+
+
+def _label(value: Any, index: int, name: str) -> Tensor:
+    """Return a row's label; whole numbers of any width are one type, so that rows of different sets fit into a batch."""
+    tensor = _row_tensors(value, f"The label of row {index} of {name}")
+    return _widened(tensor) if hasattr(tensor, "is_floating_point") else tensor
+
+
 def _is_array(value: Any) -> bool:
-    return isinstance(value, np.ndarray) or (hasattr(value, "is_floating_point") and hasattr(value, "shape"))
+    return isinstance(value, np.ndarray) or hasattr(value, "to_numpy") or _is_tensor(value)
 
 
-def _tensor(values: Any) -> Tensor:
+def _is_tensor(value: Any) -> bool:
+    return hasattr(value, "is_floating_point") and hasattr(value, "shape")
+
+
+def _plain(values: Any) -> Any:
+    """Return a column of a data frame as an array; other values as they are."""
+    return values.to_numpy() if hasattr(values, "to_numpy") else values
+
+
+def _tensor(values: Any, name: str) -> Tensor:
+    """Return values as a tensor: float64 as float32, whole numbers as int64."""
     import torch
 
-    if not hasattr(values, "is_floating_point"):
-        values = np.require(values, requirements="W")  # a read-only array (of a data frame, say) is copied
-    tensor = torch.as_tensor(values)
-    if tensor.dtype == torch.float64:
-        return tensor.float()
-    return tensor.long() if tensor.dtype in (torch.int8, torch.int16, torch.int32) else tensor
+    tensor = values if _is_tensor(values) else _as_tensor(_array(_plain(values), name), name)
+    return tensor.float() if tensor.dtype == torch.float64 else _widened(tensor)
+
+
+def _widened(tensor: Tensor) -> Tensor:
+    import torch
+
+    narrow = (torch.int8, torch.int16, torch.int32, torch.uint16, torch.uint32, torch.uint64)
+    return tensor.long() if tensor.dtype in narrow else tensor
+
+
+def _is_unsigned(tensor: Tensor) -> bool:
+    """Say whether torch can hardly compute with the values."""
+    import torch
+
+    return tensor.dtype in (torch.uint16, torch.uint32, torch.uint64)
+
+
+def _array(values: Any, name: str) -> NDArray[Any]:
+    """Return values as an array of numbers that can be written to.
+
+    Raises:
+        InputError: When they are ragged, or no numbers.
+    """
+    try:
+        array = np.asarray(values)
+        if array.dtype == object:  # numbers that a frame or a list holds one by one
+            array = np.asarray(array.tolist())
+    except ValueError:
+        raise InputError(f"{name}: the values differ in shape from row to row. Rows have one shape. Pad or cut them.") from None
+    if array.dtype.kind not in _NUMBERS:
+        held = array.reshape(-1)[:1].tolist()
+        raise InputError(
+            f"{name}: {', '.join(map(repr, held)) or array.dtype} is no number. A net takes numbers. Encode the values first: "
+            "classes from zero, such as with numpy.unique(labels, return_inverse=True), images as tensors."
+        )
+    return np.require(array, requirements="W")  # a read-only array (of a data frame, say) is copied
+
+
+def _as_tensor(array: NDArray[Any], name: str) -> Tensor:
+    import torch
+
+    try:
+        return torch.as_tensor(array)
+    except TypeError:
+        raise InputError(
+            f"{name}: torch does not know the type {array.dtype}. Numbers are float32, int64 or the like. Convert them."
+        ) from None
 
 
 def _mapped(tree: Any, function: Callable[[Any], Any]) -> Any:

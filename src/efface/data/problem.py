@@ -17,19 +17,22 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from efface.data.net_sets import FetchedRows, columns_of
 from efface.errors import InputError
+from efface.registry import closest
 
 if TYPE_CHECKING:
     from torch.nn import Module
 
-__all__ = ["LossName", "NetTraining", "Problem", "RowChoice", "Task", "chosen_rows"]
+__all__ = ["LossName", "NetTraining", "Problem", "RowChoice", "Task", "as_training", "check_columns", "chosen_rows"]
 
 Task = Literal["classification", "regression", "forecasting"]
 LossName = Literal["cross_entropy", "l1", "mse", "quantile"]
@@ -59,10 +62,46 @@ class NetTraining(BaseModel):
         "per_tensor", description="per_tensor: a sum of one norm per weight tensor (IAU's code); global: one norm (its paper)."
     )
 
+    if not TYPE_CHECKING:  # the fields stay what a type checker and an editor see
+
+        def __init__(self, **settings: Any) -> None:
+            try:
+                super().__init__(**settings)
+            except ValidationError as error:
+                raise _recipe_error(error) from error
+
     @property
     def watches_validation(self) -> bool:
         """Whether a validation set decides something."""
         return self.keep == "best" or self.patience is not None or self.scheduler == "plateau"
+
+
+def _recipe_error(error: ValidationError) -> InputError:
+    """Turn pydantic's errors into one line that names the nearest valid key."""
+    known, parts = list(NetTraining.model_fields), []
+    for item in error.errors():
+        key = ".".join(map(str, item["loc"]))
+        near = closest(key, known) if item["type"] == "extra_forbidden" else []
+        guess = f" (did you mean {near[0]!r}?)" if near else ""
+        unknown = item["type"] == "extra_forbidden"
+        parts.append(f"unknown key {key!r}{guess}" if unknown else f"{key}: {item['msg']} (got {item['input']!r})")
+    return InputError(f"The training recipe is not valid: {'; '.join(parts)}. It accepts {', '.join(known)}. Mend or drop them.")
+
+
+def as_training(value: Any) -> NetTraining | None:
+    """Return a recipe that is given as one, as a mapping of its settings, or not at all.
+
+    Raises:
+        InputError: When it is something else, or a setting is not known.
+    """
+    if value is None or isinstance(value, NetTraining):
+        return value
+    if isinstance(value, Mapping):
+        return NetTraining(**{str(key): setting for key, setting in value.items()})
+    raise InputError(
+        f"The training recipe is a {type(value).__name__}. A recipe is a NetTraining or a mapping of its settings. Pass "
+        "training=NetTraining(epochs=20)."
+    )
 
 
 @dataclass(frozen=True)
@@ -76,7 +115,7 @@ class Problem:
         test: Rows it never learns from.
         forget: Which training rows must go.
         validation: Rows for early stopping and for methods that choose a checkpoint.
-        training: The recipe; None: there is none, and the original must be given as a checkpoint.
+        training: The recipe, or a mapping of its settings; None: there is none, and the original must be given as a checkpoint.
         loss: A name, or ``(outputs, y) -> loss per row or their mean``; None: cross entropy, L1, or the quantile loss by task.
         quantiles: Which quantiles the outputs are, for the quantile loss.
         test_forget: Test rows of the kind that must go; None: those ``forget`` chooses, where it is a function.
@@ -112,17 +151,29 @@ class Problem:
             raise InputError(
                 f"The task is {self.task!r}. A problem is one of classification, regression and forecasting. Choose one of these."
             )
+        object.__setattr__(self, "training", as_training(self.training))
+        self._check_sets()
         training = self.training
         if training is not None and training.watches_validation and self.validation is None:
             raise InputError(
                 "The training recipe watches a validation set (keep: best, patience or the plateau scheduler) and there is none. "
                 "It takes rows that are neither trained nor tested on. Give the problem a validation set, or keep the last epoch."
             )
-        if self.train_as_tested is not None and len(self.train_as_tested) != len(self.train):
+        tested, trained = _count(self.train_as_tested), _count(self.train)
+        if tested is not None and trained is not None and tested != trained:
             raise InputError(
-                f"train_as_tested has {len(self.train_as_tested)} rows and train has {len(self.train)}. They are the same rows, "
+                f"train_as_tested has {tested} rows and train has {trained}. They are the same rows, "
                 "with and without augmentation. Give both the same rows in the same order."
             )
+
+    def _check_sets(self) -> None:
+        sets = {name: getattr(self, name) for name in ("train", "test", "validation", "train_as_tested")}
+        for name, rows in sets.items():
+            if _count(rows) == 0:
+                raise InputError(
+                    f"{name} holds no rows. A set of rows has at least one. Give it rows, or leave it out if it may be."
+                )
+        check_columns(sets)
 
     @property
     def measured_train(self) -> Any:
@@ -148,6 +199,38 @@ class Problem:
         return None if choice is None else chosen_rows(choice, self.test, name="test_forget", may_be_empty=True)
 
 
+def check_columns(sets: Mapping[str, Any]) -> None:
+    """Refuse sets from data frames whose columns are others, or in another order: a net knows its inputs by their place.
+
+    Args:
+        sets: Rows by name; what comes from no data frame is passed over.
+
+    Raises:
+        InputError: Names the columns that one of two sets lacks.
+    """
+    named = [(name, columns) for name, rows in sets.items() if (columns := columns_of(rows)) is not None]
+    for (first, expected), (name, columns) in pairwise(named):
+        missing, more = ([str(c) for c in a if c not in b] for a, b in ((expected, columns), (columns, expected)))
+        if missing or more:
+            parts = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"has {', '.join(more)} besides"] * bool(more)
+            raise InputError(
+                f"{name} has other columns than {first}: it {' and '.join(parts)}. All sets have the same columns. Give them these."
+            )
+        if columns != expected:
+            place = next(i for i, (a, b) in enumerate(zip(expected, columns, strict=True)) if a != b)
+            raise InputError(
+                f"{name} has its columns in another order than {first}: {columns[place]} stands for {expected[place]}. A net knows "
+                f"its inputs by their place. Order them alike, such as frame[list(other.columns)]."
+            )
+
+
+def _count(rows: Any) -> int | None:
+    """Return the number of rows of what can be indexed by row; None for a pair ``(x, y)`` and what has no length."""
+    if rows is None or isinstance(rows, tuple) or not hasattr(rows, "__getitem__") or not hasattr(rows, "__len__"):
+        return None
+    return len(rows)
+
+
 def chosen_rows(choice: RowChoice, dataset: Any, *, name: str, may_be_empty: bool = False) -> np.ndarray:
     """Turn row numbers, a mask or a function of ``(x, y)`` into ascending row numbers.
 
@@ -162,7 +245,9 @@ def chosen_rows(choice: RowChoice, dataset: Any, *, name: str, may_be_empty: boo
     """
     size = len(dataset)
     if callable(choice):
-        rows = np.array([i for i in range(size) if choice(*_pair(dataset[i], i, name))], dtype=np.int64)
+        # A function is handed what the caller's own data set gives: a set of class numbers holds no tensor.
+        items = dataset.rows if isinstance(dataset, FetchedRows) else dataset
+        rows = np.array([i for i in range(size) if _says(choice, items[i], i, name)], dtype=np.int64)
     else:
         rows = _numbers(np.asarray(choice), size, name)
     if len(rows) == 0 and not may_be_empty:
@@ -170,7 +255,23 @@ def chosen_rows(choice: RowChoice, dataset: Any, *, name: str, may_be_empty: boo
     return rows
 
 
+def _says(choice: Callable[[Any, Any], bool], item: Any, number: int, name: str) -> bool:
+    x, y = _pair(item, number, name)
+    try:
+        return bool(choice(x, y))
+    except Exception as error:
+        said = " ".join(str(error).split())
+        raise InputError(
+            f"{name}, a function, failed on row {number} ({type(error).__name__}: {said}). It takes a row's x and y and says "
+            "true or false. Mend it, or give row numbers or a mask."
+        ) from error
+
+
 def _numbers(given: np.ndarray, size: int, name: str) -> np.ndarray:
+    if given.ndim == 0:
+        raise InputError(
+            f"{name} is {given.item()!r}. It is a list of row numbers, one true or false per row, or a function of (x, y)."
+        )
     if given.ndim != 1:
         raise InputError(
             f"{name} has {given.ndim} dimensions. It is a list of row numbers, or of one true or false per row. Flatten it."

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,6 +36,7 @@ from efface.models.contrast import ContrastModel
 from efface.models.fingerprint import weights_hash
 from efface.models.hooks import unwrap
 from efface.models.peft_types import OWN_TYPES, register_peft_types
+from efface.places import atomic_directory
 from efface.registry import ADAPTERS
 
 __all__ = [
@@ -196,7 +194,7 @@ def save_model(
     Args:
         model: The model to write; it is not changed.
         tokenizer: Its tokenizer.
-        directory: Where to; an existing directory is replaced.
+        directory: Where to; a directory that efface wrote is replaced.
         dtype: Dtype of full weights on disk ("float32", "bfloat16", ...). Adapters keep the dtype they were trained in.
         metadata: What ``efface.json`` holds besides the hash and the dtype.
         original: Directory of the model before training, to measure how much of the change survives the cast.
@@ -352,22 +350,3 @@ def _without_bars() -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()
-
-
-@contextmanager
-def atomic_directory(target: Path) -> Iterator[Path]:
-    """Give a temporary directory that takes the place of ``target`` when the block ends well, and vanishes when it does not."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        if target.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
-            os.replace(target, old / "model")
-            os.replace(temporary, target)
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            os.replace(temporary, target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

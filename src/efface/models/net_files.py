@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from efface.errors import InputError
 from efface.models.checks import METADATA_FILE, first_line
-from efface.models.loading import atomic_directory
+from efface.places import atomic_directory
 
 __all__ = ["WEIGHTS_FILE", "load_net", "require_net_files", "save_net"]
 
@@ -65,28 +66,56 @@ def load_net(net: nn.Module, place: str | Path) -> nn.Module:
         InputError: When the file is missing or broken, or its weights do not fit the net.
     """
     file = require_net_files(place)
+    is_directory = Path(place).expanduser().is_dir()
     try:
-        if Path(place).expanduser().is_dir():
-            load_model(net, str(file))
+        if is_directory:
+            load_model(net, str(file))  # knows which tied weights were saved once
         else:
             net.load_state_dict(_without_prefix(_state(file), set(net.state_dict())))
     except (RuntimeError, SafetensorError) as error:
+        state = _state(file) if is_directory else _without_prefix(_state(file), set(net.state_dict()))
         raise InputError(
-            f"The weights in {file.name} do not fit the net that the problem makes: {first_line(error)}. A checkpoint holds the "
-            "weights of exactly this architecture. Name the right file, or mend make_model."
+            f"The weights in {file.name} do not fit the net: {_misfit(state, net) or first_line(error)}. A checkpoint holds the "
+            "weights of exactly the architecture that make_model returns. Name the right file, or mend make_model."
         ) from None
     return net
 
 
+def _misfit(state: Mapping[str, Tensor], net: nn.Module) -> str:
+    """Say what differs first: a shape, a name that only the file has, and one that only the net has."""
+    expected = net.state_dict()
+    parts = []
+    for name, tensor in expected.items():
+        if name in state and state[name].shape != tensor.shape:
+            parts.append(f"{name} has the shape {tuple(state[name].shape)} there and {tuple(tensor.shape)} in the net")
+            break
+    surplus = [name for name in state if name not in expected]
+    missing = [name for name in expected if name not in state]
+    if surplus:
+        parts.append(f"it holds {surplus[0]} {tuple(state[surplus[0]].shape)}{_more(surplus)}, which the net has not")
+    if missing:
+        parts.append(f"it lacks {missing[0]} {tuple(expected[missing[0]].shape)}{_more(missing)}, which the net has")
+    return "; ".join(parts)
+
+
+def _more(names: Sequence[str]) -> str:
+    return f" and {len(names) - 1} more" if len(names) > 1 else ""
+
+
 def _state(file: Path) -> dict[str, Tensor]:
-    if file.suffix == ".safetensors":
-        return dict(load_file(file))
     try:
+        if file.suffix == ".safetensors":
+            return dict(load_file(file))
         found = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:
+    except Exception:  # whatever a reader of files makes of bytes that are none of its own
+        if file.suffix != ".safetensors" and _is_pickled(file):
+            raise InputError(
+                f"{file.name} holds more than tensors and plain values, such as a whole net. Code in a checkpoint is never run. "
+                "Load it where it was made, and save its state: torch.save(net.state_dict(), FILE)."
+            ) from None
         raise InputError(
-            f"{file.name} cannot be read as weights: {first_line(error)}. A pickled checkpoint may hold tensors and plain values "
-            "only. Save net.state_dict() instead of the net."
+            f"{file.name} is damaged, or no {'safetensors file' if file.suffix == '.safetensors' else 'file of torch.save'}. A "
+            "checkpoint is a .safetensors file, or one that torch.save wrote. Copy it again, or save net.state_dict() anew."
         ) from None
     state = found.get("state_dict", found) if isinstance(found, Mapping) else found
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
@@ -95,6 +124,18 @@ def _state(file: Path) -> dict[str, Tensor]:
             "net.state_dict()."
         )
     return dict(state)
+
+
+def _is_pickled(file: Path) -> bool:
+    """Whether a file is whole and of torch's form, today's or the one before 1.6."""
+    if zipfile.is_zipfile(file):
+        try:
+            with zipfile.ZipFile(file) as archive:
+                return archive.testzip() is None
+        except zipfile.BadZipFile:
+            return False
+    with file.open("rb") as stream:
+        return stream.read(1) == b"\x80" and file.stat().st_size > 2
 
 
 def _without_prefix(state: dict[str, Tensor], expected: set[str]) -> dict[str, Tensor]:

@@ -15,10 +15,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from efface.errors import InputError
+from efface.registry import closest
 
 __all__ = ["NetLoss", "distance_loss", "quantile_loss"]
 
 Reduction = Literal["mean", "sum", "none"]
+_NAMES = ("cross_entropy", "l1", "mse", "quantile")
 _DEFAULTS = {"classification": "cross_entropy", "regression": "l1", "forecasting": "quantile"}
 
 
@@ -83,6 +85,13 @@ class NetLoss:
     def __init__(
         self, loss: str | Callable[[Any, Any], Any] | None, *, task: str, quantiles: Sequence[float] = (0.1, 0.5, 0.9)
     ) -> None:
+        if not (loss is None or callable(loss) or loss in _NAMES):
+            near = closest(loss, list(_NAMES)) if isinstance(loss, str) else []
+            guess = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+            raise InputError(
+                f"There is no loss named {loss!r}.{guess} A loss is {', '.join(_NAMES)}, or a function (outputs, y) -> loss per "
+                "row. Pass one of these, or None for the task's."
+            )
         self.function = loss if callable(loss) else None
         self.name = getattr(loss, "__name__", "custom") if callable(loss) else (loss or _DEFAULTS[task])
         self.task = task

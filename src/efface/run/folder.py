@@ -8,7 +8,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from efface.errors import InputError
+from efface.places import require_replaceable
 from efface.request import ForgetRequest
 
 __all__ = ["RunFolder", "environment", "output_folder", "write_json"]
@@ -82,10 +83,13 @@ class RunFolder:
     def open(self) -> Iterator[RunFolder]:
         """Lock the folder, check that it is ours to continue, and hold it until the block ends.
 
+        Bad input that the block finds before it has left anything here gives the folder up, so that a mended request may use it.
+
         Raises:
             InputError: When another process works here, the folder belongs to another request, or holds foreign files.
         """
         self.check()
+        was_there = self.path.is_dir()
         self.path.mkdir(parents=True, exist_ok=True)
         try:
             self._lock.acquire(timeout=0)
@@ -93,21 +97,29 @@ class RunFolder:
             raise InputError(
                 f"Another run is working in {self.path}. One run at a time may use a folder. Wait for it, or give another --output."
             ) from None
+        claimed = False
         try:
             if self.overwrite and self.differences():
                 self._clear()
             if not self.manifest:
                 write_json(self.path / "manifest.json", {"request": self.request, "created": _now(), "stages": {}, **environment()})
+                claimed = True
             yield self
+        except InputError:
+            if claimed:
+                self._give_up(is_new=not was_there)
+            raise
         finally:
             self._lock.release()
 
     def check(self) -> None:
         """Raise ``InputError`` when the folder cannot be used for this request; change nothing."""
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f"The output {self.path} is a file. A run writes a folder. Give another --output.")
+        if not self.is_done("unlearning"):
+            require_replaceable(self.path / "model")
         if not self.path.exists() or self.overwrite:
             return
-        if not self.path.is_dir():
-            raise InputError(f"The output {self.path} is a file. A run writes a folder. Give another --output.")
         foreign = sorted(p.name for p in self.path.iterdir() if p.name not in _OURS and not _is_temporary(p.name))
         if foreign:
             raise InputError(
@@ -159,6 +171,21 @@ class RunFolder:
         manifest = self.manifest
         manifest["stages"][stage] = {"finished": _now(), **facts}
         self.write("manifest.json", manifest)
+
+    def _give_up(self, *, is_new: bool) -> None:
+        """Take back the claim on a folder where nothing has been computed."""
+        ours = [self.path / name for name in ("manifest.json", "request.yaml")]
+        left = [path for path in self.path.iterdir() if path.name in _OURS and path not in ours and path.name != ".lock"]
+        if any(path.is_file() or any(path.rglob("*")) for path in left):
+            return
+        for path in ours:
+            path.unlink(missing_ok=True)
+        for path in left:
+            path.rmdir()
+        if is_new:
+            (self.path / ".lock").unlink(missing_ok=True)
+            with suppress(OSError):  # another process may have come in
+                self.path.rmdir()
 
     def _clear(self) -> None:
         for name in _OURS - {".lock"}:

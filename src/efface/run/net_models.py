@@ -15,11 +15,12 @@ from efface.errors import InputError
 from efface.models.checks import read_metadata
 from efface.models.memory import peak_memory
 from efface.models.net_files import WEIGHTS_FILE, load_net, save_net
+from efface.models.seeding import seeded
 from efface.results import Cost
 from efface.run.net_plan import ROLES, NetPlan
 from efface.run.progress import Progress, within
 from efface.train.language_model import cpu_threads
-from efface.train.net import accelerator, seeded
+from efface.train.net import accelerator
 from efface.train.net_recipe import train_recipe
 
 __all__ = ["NetModels", "load_role", "prepare_nets", "threads_for"]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,21 +14,24 @@ import torch
 from torch import nn
 
 from efface.data.net_batches import RowBatches, tensors_in
-from efface.data.net_sets import Part, as_rows
+from efface.data.net_sets import Part
 from efface.data.problem import NetTraining, Problem
 from efface.errors import InputError
+from efface.evals.nets.suite import SUITE
 from efface.methods.nets.base import NetMethod
-from efface.models.net_files import require_net_files
+from efface.models.fingerprint import weights_hash
+from efface.models.net_files import load_net, require_net_files
 from efface.models.net_losses import NetLoss
-from efface.registry import NETS, PROBLEMS, closest
-from efface.request import ForgetRequest
-from efface.train.net import seeded
-from efface.world.problems import embedded_problem
+from efface.models.seeding import seeded
+from efface.registry import NETS
+from efface.request import ForgetRequest, SuiteChoice
+from efface.run.net_fit import fresh_net
+from efface.run.net_problem import find_problem
+from efface.train.net import accelerator
 
-__all__ = ["DEFAULT_METHODS", "NetPlan", "find_problem", "make_net_method", "make_net_plan", "prepare_problem"]
+__all__ = ["DEFAULT_METHODS", "NetPlan", "make_net_method", "make_net_plan"]
 
 DEFAULT_METHODS = {"classification": "laf", "regression": "blindspot", "forecasting": "blindspot"}
-EMBEDDED_PREFIX = "embedded:"
 RECIPE_VERSION = 1
 """Raised when the code trains other nets from equal settings."""
 ROLES = ("original", "retrained", "retrained_2")
@@ -77,8 +78,7 @@ class NetPlan:
 
     def fresh(self, seed: int) -> nn.Module:
         """Return a freshly initialised net, a function of ``seed`` even where ``make_model`` draws from the global generator."""
-        with seeded(seed):
-            return self.problem.make_model(seed)
+        return fresh_net(self.problem.make_model, seed)
 
     def training_seed(self, role: str) -> int:
         """Seed of a role's initialisation and order; no two roles or training seeds share one."""
@@ -99,8 +99,20 @@ class NetPlan:
             "rows": rows,
             "seed": self.training_seed(role),
             "torch": torch.__version__,
+            **({} if accelerator().mixed_precision == "no" else {"precision": accelerator().mixed_precision}),
         }
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def given(self) -> dict[str, str]:
+        """The checkpoints that the request names, by role."""
+        asked = {"original": self.request.model, "retrained": self.request.retrained, "retrained_2": self.request.retrained_2}
+        return {role: place for role, place in asked.items() if place is not None and place != "none"}
+
+    @cached_property
+    def given_weights(self) -> dict[str, str]:
+        """SHA-256 of each of them: another net at the same place is another request."""
+        return {role: _weights_hash(place) for role, place in self.given.items()}
 
     @cached_property
     def record(self) -> dict[str, Any]:
@@ -114,6 +126,7 @@ class NetPlan:
             "model": request.model or problem.name,  # trained by the problem's recipe where none is named
             "retrained": request.retrained,
             "retrained_2": request.retrained_2,
+            **({"weights": self.given_weights} if self.given_weights else {}),
             "method": self.method.resolved(),
             "training": training,
             "loss": self.loss.name,
@@ -170,15 +183,15 @@ def make_net_plan(request: ForgetRequest, *, allow_code: bool = False) -> NetPla
             f"The problem {problem.name} has no training recipe and the request names no model. The original is loaded from a "
             "checkpoint or trained by the recipe. Name it: model: FILE."
         )
-    for place in (request.model, request.retrained, request.retrained_2):
-        if place is not None and place != "none":
-            require_net_files(place)
+    plan = NetPlan(request, problem, identity, method)
+    for place in plan.given.values():
+        load_net(plan.fresh(0), place)  # a checkpoint that does not fit is found before a net is trained
     notes = []
     if request.retrained is None and problem.training is None:
         notes.append(
             "No retrained model was given and there is no recipe to train one: what is defined against one is not available."
         )
-    return NetPlan(request, problem, identity, method, tuple(notes))
+    return replace(plan, notes=tuple(notes))
 
 
 def _refuse_keys(request: ForgetRequest) -> None:
@@ -191,6 +204,13 @@ def _refuse_keys(request: ForgetRequest) -> None:
             f"A request with task: {request.task} names {', '.join(given)}, which belong to language models. The problem names the "
             "rows of a net, and the method its settings. Leave these out."
         )
+    if not isinstance(request.evaluate, str):
+        odd = [choice.suite for choice in request.evaluate if choice != SuiteChoice(suite=SUITE)]
+        if odd:
+            raise InputError(
+                f"A request with task: {request.task} asks for the suite {', '.join(odd)}, which measures language models or is "
+                f"given settings. A net is measured by the suite {SUITE}, which has none. Leave evaluate out, or set it to none."
+            )
 
 
 def make_net_method(choice: Any, training: Mapping[str, Any] | None = None) -> NetMethod:
@@ -205,9 +225,16 @@ def make_net_method(choice: Any, training: Mapping[str, Any] | None = None) -> N
     """
     if isinstance(choice, NetMethod):
         choice = choice.resolved()
+    if not isinstance(choice, str | Mapping) or (isinstance(choice, Mapping) and "name" not in choice):
+        keys = ", ".join(map(str, choice)) if isinstance(choice, Mapping) else ""
+        shown = f"a mapping ({keys}) without a name" if isinstance(choice, Mapping) else repr(choice)
+        raise InputError(
+            f"The method is {shown}. A method is a name, a mapping with a name, or an object. Write method='scrub' or "
+            "method={'name': 'scrub', 'epochs': 3}; `efface methods --task TASK` lists the names."
+        )
     settings = {"name": choice} if isinstance(choice, str) else dict(choice)
     kind: type[NetMethod] = NETS.get(str(settings.pop("name")))
-    given = {key: value for key, value in (training or {}).items() if key not in ("threads", "stop")}
+    given = {key: value for key, value in (training or {}).items() if key != "threads" and value != {}}
     if "epochs" in given and given["epochs"] == int(given["epochs"]):
         given["epochs"] = int(given["epochs"])
     unknown = [key for key in given if key not in kind.Config.model_fields]
@@ -219,87 +246,21 @@ def make_net_method(choice: Any, training: Mapping[str, Any] | None = None) -> N
     return kind(**{**settings, **given})
 
 
-def find_problem(spec: str, *, allow_code: bool) -> tuple[Problem, str]:
-    """Return a problem and what decides it beside its data.
-
-    Args:
-        spec: A file that ends in ``.py``, ``embedded:NAME``, or a name of the entry-point group ``efface.problems``.
-        allow_code: Whether a file may be run.
-
-    Raises:
-        InputError: When there is none, its code may not run or fails, or it returns something else.
-    """
-    if spec.startswith(EMBEDDED_PREFIX):
-        return prepare_problem(embedded_problem(spec.removeprefix(EMBEDDED_PREFIX)), spec), spec
-    if spec.endswith(".py"):
-        return _from_file(Path(spec), allow_code=allow_code)
-    made = PROBLEMS.get(spec)
-    return prepare_problem(made(), spec), f"{spec} of {made.__module__}"
-
-
-def _from_file(path: Path, *, allow_code: bool) -> tuple[Problem, str]:
-    if not path.is_file():
-        near = closest(path.name, [p.name for p in path.parent.glob("*.py")] if path.parent.is_dir() else [])
-        guess = f" The nearest name there is {near[0]!r}." if near else ""
-        raise InputError(f"There is no problem file {path}.{guess} It is a Python file with a function problem(). Check the path.")
-    if not allow_code:
-        raise InputError(
-            f"The request names the problem file {path.name}, which is Python code. Code runs only where that is allowed. Read the "
-            "file, and add --allow-code (allow_code=True in Python)."
-        )
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    name = f"_efface_problem_{digest[:12]}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise InputError(f"{path.name} cannot be read as Python. A problem file is a module with a function problem(). Mend it.")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    sys.path.insert(0, str(path.parent.resolve()))
-    try:
-        spec.loader.exec_module(module)
-        function = getattr(module, "problem", None)
-        if not callable(function):
-            raise InputError(f"{path.name} has no function problem(). It takes nothing and returns a Problem. Add it.")
-        made = function()
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError(
-            f"The problem file {path.name} failed: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}. Its "
-            "function problem() takes nothing and returns a Problem. Run it in Python to see where."
-        ) from error
-    finally:
-        sys.path.remove(str(path.parent.resolve()))
-    return prepare_problem(made, path.name), digest
-
-
-def prepare_problem(made: Any, where: str) -> Problem:
-    """Return a problem with its sets as rows and its choices as row numbers.
-
-    Args:
-        made: The problem.
-        where: Where it comes from, for an error.
-
-    Raises:
-        InputError: When it is none, a set holds no rows, or a choice is out of range.
-    """
-    if not isinstance(made, Problem):
-        raise InputError(
-            f"{where} gives a {type(made).__name__}. A problem is an efface.Problem. Return one from the function problem()."
-        )
-    sets = {name: getattr(made, name) for name in ("train", "test", "validation", "train_as_tested")}
-    rows = {name: as_rows(value, name=name) for name, value in sets.items() if value is not None}
-    problem = replace(made, **rows)
-    # Chosen once: numbers out of range are found here, and a function is not asked about every row again and again.
-    return replace(problem, forget=problem.forget_rows(), test_forget=problem.test_forget_rows())
-
-
 def _training(problem: Problem) -> NetTraining:
     if problem.training is None:
         raise InputError(
             f"The problem {problem.name} has no training recipe. One is needed to train a net. Give it training=NetTraining(...)."
         )
     return problem.training
+
+
+def _weights_hash(place: str) -> str:
+    """SHA-256 of a checkpoint: of its bytes, and for a directory of its weights."""
+    path = Path(place).expanduser()
+    if path.is_dir():
+        return weights_hash(path)
+    with require_net_files(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def rows_hash(rows: Any) -> str:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import copy
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from efface.data.net_sets import as_rows
-from efface.data.problem import NetTraining, Problem
+from efface.data.problem import NetTraining, Problem, as_training
 from efface.errors import InputError
 from efface.evals.nets.relearned import Relearning
 from efface.evals.nets.suite import evaluate_nets, untrained_of
@@ -23,12 +25,16 @@ from efface.models.fresh import reinitialised
 from efface.models.net_files import load_net, save_net
 from efface.models.net_losses import NetLoss
 from efface.models.predictor import NetPredictor, Predictor, inner_net
+from efface.models.seeding import seeded
+from efface.places import require_replaceable
 from efface.report import write_report
 from efface.request import ForgetRequest
 from efface.results import Cost, Report, Results, Unlearned
 from efface.run.folder import RunFolder, environment, output_folder
+from efface.run.net_fit import check_measured, check_test_rows, fresh_net, require_same_architecture
 from efface.run.net_models import NetModels, load_role, prepare_nets, threads_for
-from efface.run.net_plan import DEFAULT_METHODS, NetPlan, find_problem, make_net_method, make_net_plan, prepare_problem
+from efface.run.net_plan import DEFAULT_METHODS, NetPlan, make_net_method, make_net_plan
+from efface.run.net_problem import find_problem, prepare_problem
 from efface.run.progress import Progress
 from efface.run.record import RunResult, read_unlearned, unlearned_record
 from efface.train.language_model import cpu_threads
@@ -121,10 +127,11 @@ def unlearn_net(
             f"The task is {task!r}. A net is one of classification, regression and forecasting. Pass task= one of these."
         )
     given = replace(given, net=inner_net(given.net))
+    _check_given(given, seed)
     chosen = make_net_method(method if method is not None else DEFAULT_METHODS[task])
+    target = _target(output)
     job = given.job(chosen, seed=seed)
     outcome = run_net_job(job, progress=progress)
-    target = _target(output)
     template = copy.deepcopy(outcome.net).cpu()
     unlearned = _saved(outcome, job, target, load=lambda path: load_net(copy.deepcopy(template), path).eval())
     if given.inplace:
@@ -132,16 +139,31 @@ def unlearn_net(
     return unlearned
 
 
+def _check_given(given: NetInput, seed: Any) -> None:
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise InputError(f"The seed is {seed!r}. A seed is a whole number from 0. Pass seed=0 or another.")
+    training = as_training(given.training)
+    if training is not None and training.watches_validation and given.validation is None:
+        raise InputError(
+            "The training recipe watches a validation set (keep: best, patience or the plateau scheduler) and there is none. It "
+            "takes rows that are neither trained nor tested on. Pass validation=, or keep the last epoch."
+        )
+    if given.make_model is not None:
+        require_same_architecture(given.net, inner_net(fresh_net(given.make_model, 0)))
+
+
 def unlearn_request(
     request: ForgetRequest, *, output: str | Path | None = None, allow_code: bool = False, progress: Progress | None = None
 ) -> Unlearned:
     """Make the net of a request forget; nothing is measured."""
+    target = _target(output)
     plan = _checked_plan(request, allow_code=allow_code)
-    return _unlearn(plan, prepare_nets(plan, progress), _target(output), progress)
+    return _unlearn(plan, prepare_nets(plan, progress), target, progress)
 
 
 def _target(output: str | Path | None) -> Path:
-    return Path(output) if output is not None else Path(tempfile.mkdtemp(prefix="efface-unlearned-")) / "model"
+    """Return where the net is written to, refused before training where the user's files lie there."""
+    return require_replaceable(output) if output is not None else Path(tempfile.mkdtemp(prefix="efface-unlearned-")) / "model"
 
 
 def _unlearn(plan: NetPlan, models: NetModels, target: Path, progress: Progress | None) -> Unlearned:
@@ -174,7 +196,10 @@ def _job(plan: NetPlan, net: nn.Module) -> NetJob:
 def _checked_plan(request: ForgetRequest, *, allow_code: bool) -> NetPlan:
     """Return the plan of a request whose rows fit its net and its method; no net is trained before that is known."""
     plan = make_net_plan(request, allow_code=allow_code)
-    check_job(_job(plan, plan.fresh(0)))
+    net = plan.fresh(0)
+    check_job(_job(plan, net))
+    if request.evaluate != "none":
+        check_test_rows(plan.problem, net, plan.loss)
     return plan
 
 
@@ -230,15 +255,19 @@ def evaluate_net(
     if against is not None:
         models["retrained"] = _as_predictor(against, found)
     models[role] = _as_predictor(measured, found)
-    untrained = untrained_of(found, seed) if found.task == "classification" else None
-    return evaluate_nets(models, found, untrained=untrained, seed=seed, progress=_staged(progress))[role]
+    loss = NetLoss(found.loss, task=found.task, quantiles=found.quantiles)
+    is_classifier = found.task == "classification"
+    with seeded(seed):  # rows may be drawn from the global generators (augmentation)
+        untrained = untrained_of(found, seed) if is_classifier else None
+        check_measured({**models, **({"untrained": untrained} if untrained is not None else {})}, found, loss)
+        return evaluate_nets(models, found, untrained=untrained, seed=seed, progress=_staged(progress))[role]
 
 
 def _as_predictor(model: Any, problem: Problem) -> Predictor:
     if isinstance(model, Unlearned):
         model = model.model
     if isinstance(model, str | Path):
-        model = load_net(problem.make_model(0), model)
+        model = load_net(fresh_net(problem.make_model, 0), model)
     if isinstance(model, nn.Module):
         return _predictor(inner_net(model), problem)
     if isinstance(model, Predictor):
@@ -304,28 +333,34 @@ def _evaluate_once(
     places = {**models.places, "unlearned": unlearned.path}
     predictors = {role: _predictor(load_role(plan, places[role]), plan.problem) for role in ROLES if role in places}
     seed = plan.request.seeds.evaluation
+    relearning = None if plan.problem.training is None else Relearning(relearner(plan.problem, seed=seed), cap=RELEARN_CAP)
+    started = time.perf_counter()
     untrained = untrained_of(plan.problem, seed) if plan.problem.task == "classification" else None
     with cpu_threads(threads_for(plan, next(iter(predictors.values())).net)):
         results = evaluate_nets(
             predictors,
             plan.problem,
             untrained=untrained,
-            relearning=Relearning(relearner(plan.problem, seed=seed), cap=RELEARN_CAP),
+            relearning=relearning,
             seed=seed,
             progress=_staged(progress),
         )
     folder.write("metrics.json", {role: result.as_dict() for role, result in results.items()})
     rows = (len(plan.problem.train) + len(plan.problem.test)) * len(predictors)
-    folder.finish("evaluation", {"items_scored": rows})
+    folder.finish("evaluation", {"items_scored": rows, "seconds": time.perf_counter() - started})
     return results, rows
 
 
 def _report(plan: NetPlan, models: NetModels, folder: RunFolder, unlearned: Unlearned, results: Mapping[str, Results]) -> Path:
-    left_out = ("method", "training", "seeds", "forget", "retain", "test")
+    left_out = ("method", "training", "seeds", "forget", "retain", "test", "weights")
     measuring = {
-        f"evaluation of the {role.replace('_', ' ')} net": Cost(result.cost.get("seconds_measuring", 0.0))
+        f"evaluation of the {role.replace('_', ' ')} net": Cost(result.cost.get("seconds_in_all", 0.0))
         for role, result in results.items()
     }
+    in_all = folder.manifest.get("stages", {}).get("evaluation", {}).get("seconds")
+    if in_all is not None and results:  # what is left is of no single net
+        rest = in_all - sum(cost.seconds for cost in measuring.values())
+        measuring["relearning and the untrained net"] = Cost(max(rest, 0.0))
     report = Report(
         request={**{key: value for key, value in plan.record.items() if key not in left_out}, "output": folder.path.name},
         unlearned=unlearned,

@@ -16,6 +16,7 @@ from efface.models.language_model import LocalModel, load_language_model
 from efface.models.loading import check_model, save_model
 from efface.models.processes import is_main, share
 from efface.models.protocol import LanguageModel
+from efface.places import require_replaceable
 from efface.request import EMBEDDED_WORLDS, LANGUAGE_MODEL, ForgetRequest, SuiteChoice
 from efface.results import Results, Unlearned
 from efface.run.evaluation import measure_suites, side_by_side
@@ -68,7 +69,7 @@ def unlearn(
         rule: How the two losses become one update.
         adapter: What is trained: "auto", "full", "lora".
         seed: Unlearning seed.
-        output: Directory for the model; None makes a temporary one (``Unlearned.save`` copies it).
+        output: Directory for the model, new, empty or one of efface's; None makes a temporary one (``Unlearned.save`` copies it).
         progress: Told of (stage, done, in all).
         task: What a net does: "classification", "regression" or "forecasting".
         forget: Rows that must go: a data set of ``(x, y)``, a pair of tensors or arrays, or a data frame.
@@ -92,12 +93,15 @@ def unlearn(
     if task is not None or forget is not None:
         from efface.run.nets import NetInput, unlearn_net
 
+        _refuse({"request": request, "retention": retention, "rule": rule, "adapter": adapter}, "a net given with its rows")
         given = NetInput(model, forget, retain, task, validation, target, make_model, training, loss, head, activations, inplace)
-        return unlearn_net(given, method=method, seed=seed or 0, output=output, progress=progress)
+        return unlearn_net(given, method=method, seed=0 if seed is None else seed, output=output, progress=progress)
     changes = {"model": _place(model), "method": method, "retention": retention, "rule": rule, "adapter": adapter}
     asked = changed(request, {key: value for key, value in changes.items() if value is not None})
     if seed is not None:
         asked = changed(asked, {"seeds": {**asked.seeds.model_dump(), "unlearning": seed}})
+    if output is not None:
+        require_replaceable(output)
     if asked.task != LANGUAGE_MODEL:
         from efface.run.nets import unlearn_request
 
@@ -151,9 +155,11 @@ def evaluate(
     if problem is not None or (request is not None and request.task != LANGUAGE_MODEL):
         from efface.run.nets import evaluate_net
 
+        odd = {"suite": None if suite in ("auto", "nets") else suite, "variant": None if variant == "strict" else variant}
+        _refuse({**odd, "original": original, "writer": writer}, "a net")
         return evaluate_net(model, problem, request=request, against=against, role=role, allow_code=allow_code, progress=progress)
     if request is None:
-        raise InputError("No request was given. It names the rows to measure on. Pass request=ForgetRequest(...).")
+        raise InputError("No request was given. It names the rows to measure on. Pass request=, or problem= for a net.")
     asked = request if suite == "auto" else changed(request, {"evaluate": (SuiteChoice(suite=suite),)})
     plan = make_plan(asked, trains=False)
     progress = progress if is_main() else None
@@ -170,6 +176,16 @@ def evaluate(
     first = side_by_side(before) if before else None
     last = side_by_side(compared) if compared else None
     return replace(found, metrics={**found.metrics, **aggregate_metrics(found, original=first, retrained=last)})
+
+
+def _refuse(given: Mapping[str, Any], what: str) -> None:
+    """Refuse arguments of language models that would say nothing of a net."""
+    named = [name for name, value in given.items() if value is not None]
+    if named:
+        raise InputError(
+            f"{', '.join(named)} cannot be given for {what}. These belong to language models, and a net would not heed them. Leave "
+            "them out."
+        )
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,11 @@ alternation. What a turn's loss does with the net is its own affair, so that no 
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -22,7 +20,7 @@ from efface.errors import InputError, TrainingStopped
 from efface.methods.nets.base import Fitted, Turn
 from efface.models.activations import on_device
 
-__all__ = ["accelerator", "fit", "seeded"]
+__all__ = ["accelerator", "fit"]
 
 
 @cache
@@ -44,22 +42,6 @@ def accelerator() -> Accelerator:
             "Set mixed_precision to no or bf16 in accelerate's configuration."
         )
     return found
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Make every global random draw inside (dropout, augmentation) a function of ``seed``, and put the states back afterwards."""
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 (the caller's augmentation may draw there)
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        random.seed(seed)
-        np.random.seed(seed % 2**32)  # noqa: NPY002
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)  # noqa: NPY002
 
 
 def fit(

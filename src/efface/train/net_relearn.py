@@ -13,7 +13,8 @@ from efface.data.problem import Problem
 from efface.methods.nets.base import Turn, make_optimizer
 from efface.models.activations import forward
 from efface.models.net_losses import NetLoss
-from efface.train.net import fit, seeded
+from efface.models.seeding import seeded
+from efface.train.net import fit
 
 __all__ = ["relearner"]
 

@@ -2,35 +2,39 @@
 
 from __future__ import annotations
 
-import copy
+import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
-from efface.data.net_batches import Relabelled, RowBatches, label_tensor, rows_not_finite, tensors_in
-from efface.data.problem import NetTraining
-from efface.errors import InputError, MissingNeed
-from efface.methods.base import Need
+from efface.data.net_batches import Relabelled, RowBatches, label_tensor, labelled_rows
+from efface.data.net_sets import as_rows
+from efface.data.problem import NetTraining, as_training
+from efface.errors import EffaceError, InputError, TrainingStopped
 from efface.methods.nets.base import NetData, NetMethod
 from efface.models.activations import as_in_use, device_of, forward, on_device
 from efface.models.memory import peak_memory
 from efface.models.net_losses import NetLoss
+from efface.models.seeding import seeded
 from efface.results import Cost, PathPoint
-from efface.train.net import accelerator, seeded
+from efface.train.net import accelerator
+from efface.train.net_checks import examined, frozen_in_part, has_lazy_layers, in_dtype_of_net, private_copy
 from efface.train.net_recipe import mean_loss
 from efface.train.net_tools import Tools
 
 __all__ = ["NetJob", "NetOutcome", "check_job", "run_net_job"]
 
 BATCH_SIZE = 64
-_PROBED = 8
 _MOVED, _MOVED_AT_LEAST = 0.1, 0.02
 """A change of the forget loss, as a share of it and in itself, below which it is worth a note."""
 _PATH_ROWS = 512
+_NOTHING_TO_TRAIN = ("cannot be empty", "empty parameter list", "does not require grad")
+"""What torch says to an optimiser, or to a gradient, of no parameters."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class NetJob:
         validation: Rows the net never learned from.
         num_classes: Number of classes; None: as many as the net has outputs.
         make_model: Seed -> freshly initialised net.
-        recipe: How the original was trained.
+        recipe: How the original was trained; a mapping of its settings becomes one.
         head: Name of the head.
         activations: Names of the modules whose activations are compared.
         score: Score of a net, lower is better.
@@ -68,6 +72,9 @@ class NetJob:
     activations: tuple[str, ...] | None = None
     score: Callable[[nn.Module], float] | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "recipe", as_training(self.recipe))
 
 
 @dataclass(frozen=True)
@@ -90,7 +97,7 @@ class NetOutcome:
 
 
 def check_job(job: NetJob) -> tuple[str, ...]:
-    """Check rows, labels and net against what the method needs; nothing is trained.
+    """Check rows, labels and net against what the method needs; nothing is trained, and global random states stay as they were.
 
     Returns:
         What a reader must know.
@@ -99,112 +106,8 @@ def check_job(job: NetJob) -> tuple[str, ...]:
         InputError: When rows are missing, change from one reading to the next, are not finite, or do not fit the net.
         MissingNeed: When the method needs rows, labels, a recipe or a task that are not there.
     """
-    method, name = job.method, job.method.name
-    if job.task not in method.tasks:
-        raise MissingNeed(
-            f"{name} is no method for {job.task}. It works for {', '.join(sorted(method.tasks))}. Choose another method: "
-            f"`efface methods` lists them."
-        )
-    if job.retain is None and Need.RETAIN_SET in method.needs:
-        raise MissingNeed(
-            f"{name} needs rows to keep and none were given. It trains on them. Pass retain=, or choose another method."
-        )
-    if method.needs_recipe and job.recipe is None:
-        raise MissingNeed(
-            f"{name} repeats the original's training and no recipe was given. A recipe says epochs, learning rate and so on. "
-            "Pass training=NetTraining(...), or give the problem one."
-        )
-    if job.validation is None and Need.HOLDOUT_SET in method.needs:
-        raise MissingNeed(
-            f"{name} needs rows the net never learned from and there are none. It is chosen by them. Pass validation=, or choose "
-            "another method."
-        )
-    for title, rows in (("forget", job.forget), ("retain", job.retain)):
-        if rows is not None:
-            _check_rows(job, title, rows)
-    return _notes(job)
-
-
-def _check_rows(job: NetJob, title: str, rows: Any) -> None:
-    if len(rows) == 0:
-        raise InputError(f"The {title} set is empty. Unlearning needs at least one row in it. Choose some rows.")
-    _require_stable(rows, title)
-    bad = rows_not_finite(rows)
-    if bad:
-        raise InputError(
-            f"{len(bad)} {title} rows hold NaN or infinite values, such as row {bad[0]}. A net needs finite numbers. "
-            "Fill these values or drop the rows."
-        )
-    labels = label_tensor(rows)
-    if labels is None and job.method.labels_read in (title, "both"):
-        raise MissingNeed(
-            f"The {title} rows have no labels and {job.method.name} reads them. Rows are (x, y). Give labels, or take a method "
-            "that reads none, such as laf."
-        )
-    _check_fit(job, title, rows, labels)
-
-
-def _require_stable(rows: Any, title: str) -> None:
-    """Refuse rows whose labels are others when they are read again: their numbers would mean nothing."""
-    numbers = range(min(_PROBED, len(rows)))
-    first, second = ([_label(rows[i]) for i in numbers] for _ in range(2))
-    if any(_differ(a, b) for a, b in zip(first, second, strict=True)):
-        raise InputError(
-            f"The {title} rows give other labels when they are read again. Rows are counted, so that their order must stay; "
-            "training shuffles by its own seed. Take the shuffling out of the data set."
-        )
-
-
-def _label(row: Any) -> Any:
-    return row[1] if isinstance(row, tuple | list) and len(row) == 2 else None
-
-
-def _differ(a: Any, b: Any) -> bool:
-    if a is None or b is None:
-        return (a is None) != (b is None)
-    return not torch.equal(torch.as_tensor(a), torch.as_tensor(b))
-
-
-def _check_fit(job: NetJob, title: str, rows: Any, labels: Tensor | None) -> None:
-    """Put the first rows through the net, and check the labels against what it answers."""
-    x, y = next(iter(RowBatches(rows, batch_size=2)))
-    try:
-        with as_in_use(job.net):
-            outputs = forward(job.net, on_device(x, device_of(job.net)))
-    except (RuntimeError, ValueError, TypeError) as error:
-        if isinstance(error, InputError):
-            raise
-        shapes = ", ".join(str(tuple(tensor.shape[1:])) for tensor in tensors_in(x))
-        raise InputError(
-            f"The net cannot take the {title} rows, whose inputs have the shape {shapes}: {str(error).splitlines()[0]}. Inputs "
-            "have the shape and type the net was trained on. Convert them, or name the right net."
-        ) from None
-    if len(outputs) != len(tensors_in(x)[0]):
-        raise InputError(
-            f"The net answers {len(outputs)} values for a batch of {len(tensors_in(x)[0])} {title} rows. The first dimension of "
-            "its outputs counts the rows. Mend its forward."
-        )
-    if y is None or labels is None:
-        return
-    if job.task == "classification" and not labels.is_floating_point():
-        low, high = int(labels.min()), int(labels.max())
-        if outputs.dim() == 2 and not 0 <= low <= high < outputs.shape[1]:
-            raise InputError(
-                f"The {title} labels run from {low} to {high} and the net tells {outputs.shape[1]} classes apart. Classes are "
-                "numbered from zero. Renumber the labels, or give the net more outputs."
-            )
-    job.loss(outputs, on_device(y, outputs.device))
-
-
-def _notes(job: NetJob) -> tuple[str, ...]:
-    labels = label_tensor(job.forget)
-    if job.task != "classification" or labels is None or len(labels.unique()) != 1:
-        return ()
-    note = f"All forget rows are of class {int(labels.reshape(-1)[0])}: this is class forgetting."
-    kept = label_tensor(job.retain) if job.retain is not None else None
-    if kept is not None and not bool((kept.reshape(-1) == labels.reshape(-1)[0]).any()):
-        note += " No retain row is of this class, so that plain fine-tuning may erase it as well."
-    return (note,)
+    with seeded(job.seed):
+        return examined(replace(job, net=private_copy(job.net)) if has_lazy_layers(job.net) else job)[1]
 
 
 def run_net_job(job: NetJob, *, progress: Callable[[str, int, int], None] | None = None) -> NetOutcome:
@@ -212,16 +115,44 @@ def run_net_job(job: NetJob, *, progress: Callable[[str, int, int], None] | None
 
     Raises:
         InputError: See :func:`check_job`.
-        TrainingStopped: When a loss is not a finite number.
+        TrainingStopped: When a loss or a weight is not a finite number.
     """
-    notes = check_job(job)
-    settings = job.method.config
-    tools = Tools(
+    given, net = job.net, private_copy(job.net).to(accelerator().device)
+    with seeded(job.seed):
+        job, notes = examined(in_dtype_of_net(_as_sets(replace(job, net=net))))
+    if not frozen_in_part(net):
+        net.requires_grad_(True)
+    tools = _tools(job, given, progress)
+    with seeded(job.seed):
+        data = _data(job, net)
+    before = _losses(job, net)
+    tools.diary.path.append(PathPoint(0, 0.0, before))
+    with seeded(job.seed):
+        started = time.perf_counter()
+        made = _run(job.method, net, data, tools)
+        seconds = time.perf_counter() - started
+    made.eval()
+    diary = tools.diary
+    after = _losses(job, made)
+    _require_finite(made, given, before, after)
+    diary.path.append(PathPoint(diary.steps, float(len(diary.path)), after))
+    every = not frozen_in_part(made)
+    trained = sum(parameter.numel() for parameter in made.parameters() if every or parameter.requires_grad)
+    cost = Cost(seconds, peak_memory(), diary.steps, trained)
+    frozen = _frozen_notes(made, given) if frozen_in_part(given) else ()
+    _put_back_flags(made, given)
+    return NetOutcome(made, tuple(diary.path), diary.stopped, cost, (*notes, *diary.notes, *frozen, *_unmoved(before, after)))
+
+
+def _tools(job: NetJob, given: nn.Module, progress: Callable[[str, int, int], None] | None) -> Tools:
+    """Return what the method is handed to work with; ``given`` is the caller's own net."""
+    batch_size = getattr(job.method.config, "batch_size", None)
+    return Tools(
         seed=job.seed,
         generator=torch.Generator().manual_seed(job.seed),
-        batch_size=getattr(settings, "batch_size", None) or (job.recipe.batch_size if job.recipe else BATCH_SIZE),
+        batch_size=batch_size or (job.recipe.batch_size if job.recipe else BATCH_SIZE),
         loss=job.loss,
-        make_model=job.make_model,
+        make_model=None if job.make_model is None else _fresh(job.make_model, given),
         recipe=job.recipe,
         validation=job.validation,
         head=job.head,
@@ -229,22 +160,83 @@ def run_net_job(job: NetJob, *, progress: Callable[[str, int, int], None] | None
         score=job.score,
         progress=progress,
     )
-    net = copy.deepcopy(job.net).to(accelerator().device)
-    net.requires_grad_(True)
-    data = _data(job, net)
-    before = _losses(job, net)
-    tools.diary.path.append(PathPoint(0, 0.0, before))
-    with seeded(job.seed):
-        started = time.perf_counter()
-        made = job.method.run(net, data, tools)
-        seconds = time.perf_counter() - started
-    made.eval()
-    diary = tools.diary
-    after = _losses(job, made)
-    diary.path.append(PathPoint(diary.steps, float(len(diary.path)), after))
-    trained = sum(parameter.numel() for parameter in made.parameters())
-    cost = Cost(seconds, peak_memory(), diary.steps, trained)
-    return NetOutcome(made, tuple(diary.path), diary.stopped, cost, (*notes, *diary.notes, *_unmoved(before, after)))
+
+
+def _fresh(make_model: Callable[[int], nn.Module], given: nn.Module) -> Callable[[int], nn.Module]:
+    """Return ``make_model`` with what it draws anew free to be trained; a part that is frozen and equal in both nets stays so."""
+
+    def fresh(seed: int) -> nn.Module:
+        made, known = make_model(seed), dict(given.named_parameters())
+        for name, parameter in made.named_parameters():
+            old = known.get(name)
+            kept = old is not None and not old.requires_grad and torch.equal(old.cpu(), parameter.cpu())
+            if not parameter.requires_grad and not kept and parameter.is_floating_point():
+                parameter.requires_grad_(True)
+        return made
+
+    return fresh
+
+
+def _run(method: NetMethod, net: nn.Module, data: NetData, tools: Tools) -> nn.Module:
+    """Run the method; where all it would change is frozen, say so."""
+    try:
+        return method.run(net, data, tools)
+    except (RuntimeError, ValueError) as error:
+        if isinstance(error, EffaceError) or not (frozen_in_part(net) and any(text in str(error) for text in _NOTHING_TO_TRAIN)):
+            raise
+        raise InputError(
+            f"All that {method.name} would change is frozen in the net. It changes the parameters that take gradients. Unfreeze "
+            "some (requires_grad_), or choose another method."
+        ) from error
+
+
+def _as_sets(job: NetJob) -> NetJob:
+    sets = {title: getattr(job, title) for title in ("forget", "retain", "validation")}
+    return replace(job, **{title: as_rows(rows, name=f"the {title} set") for title, rows in sets.items() if rows is not None})
+
+
+def _require_finite(made: nn.Module, given: nn.Module, before: Mapping[str, float], after: Mapping[str, float]) -> None:
+    """Refuse a net that diverged: a weight or a loss that was finite before and is no longer."""
+    original = given.state_dict()
+    for name, tensor in made.state_dict().items():
+        was = original.get(name)
+        if _is_finite(tensor) or (was is not None and not is_lazy(was) and not _is_finite(was)):
+            continue
+        raise TrainingStopped(
+            f"The method left values in {name} that are NaN or infinite. A net of use holds finite numbers. Lower the learning "
+            "rate, clip the gradients (max_grad_norm), or take fewer epochs."
+        )
+    for name, value in after.items():
+        if not math.isfinite(value) and math.isfinite(before.get(name, 0.0)):
+            raise TrainingStopped(
+                f"The method left a {name.replace('_', ' ')} of {value}. A net of use answers with finite numbers. Lower the "
+                "learning rate, clip the gradients (max_grad_norm), or take fewer epochs."
+            )
+
+
+def _is_finite(tensor: Any) -> bool:
+    return not (isinstance(tensor, Tensor) and tensor.is_floating_point()) or bool(tensor.isfinite().all())
+
+
+def _frozen_notes(made: nn.Module, given: nn.Module) -> tuple[str, ...]:
+    """Say what became of the parameters that are frozen in the net that was given."""
+    found = dict(made.named_parameters())
+    frozen = {name: parameter for name, parameter in given.named_parameters() if not parameter.requires_grad}
+    moved = [name for name, old in frozen.items() if name in found and not torch.equal(old.cpu(), found[name].cpu())]
+    if moved:
+        return (
+            f"{len(moved)} of the {len(frozen)} parameters that are frozen in the net were changed, such as {moved[0]}: the method "
+            "trains more than the parameters that take gradients.",
+        )
+    return (f"{len(frozen)} parameters are frozen in the net and stayed as they were; only the others were trained.",)
+
+
+def _put_back_flags(made: nn.Module, given: nn.Module) -> None:
+    """Let the parameters take gradients where those of the caller's net do."""
+    flags = {name: parameter.requires_grad for name, parameter in given.named_parameters()}
+    for name, parameter in made.named_parameters():
+        if parameter.is_floating_point():
+            parameter.requires_grad_(flags.get(name, parameter.requires_grad))
 
 
 def _unmoved(before: Mapping[str, float], after: Mapping[str, float]) -> tuple[str, ...]:
@@ -285,11 +277,11 @@ def _classes(job: NetJob, net: nn.Module) -> int | None:
 
 
 def _losses(job: NetJob, net: nn.Module) -> dict[str, float]:
-    """Return the loss on at most so many rows of each labelled set, for the two ends of the path."""
+    """Return the loss on at most so many labelled rows of each set, for the two ends of the path."""
     found = {}
-    for name, rows in (("forget", job.forget), ("retain", job.retain)):
-        if rows is None or label_tensor(rows) is None:
-            continue
-        part = torch.utils.data.Subset(rows, range(min(len(rows), _PATH_ROWS)))
-        found[f"{name}_loss"] = mean_loss(net, part, job.loss)
+    with seeded(job.seed):  # a data set may augment
+        for name, rows in (("forget", job.forget), ("retain", job.retain)):
+            labelled = () if rows is None else labelled_rows(rows)[:_PATH_ROWS].tolist()
+            if labelled:
+                found[f"{name}_loss"] = mean_loss(net, torch.utils.data.Subset(rows, labelled), job.loss)
     return found

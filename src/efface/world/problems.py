@@ -79,7 +79,7 @@ def diabetes() -> Problem:
 def breast_cancer() -> Problem:
     """Return benign and malignant tumours from thirty measurements and a linear model; forty random patients must go.
 
-    Rows are scaled to length at most 1, as certified removal asks.
+    Rows are scaled to length at most 1, as certified removal asks; its net is another one, which the recipe does not train.
     """
     from sklearn.datasets import load_breast_cancer
 

@@ -20,7 +20,7 @@ from efface.methods.nets.neg_grad import NegGrad
 from efface.methods.nets.neg_grad_plus import NegGradPlus
 from efface.methods.nets.retrain import Retrain
 from efface.models.net_losses import NetLoss
-from efface.train.net import seeded
+from efface.models.seeding import seeded
 from efface.train.net_recipe import train_recipe
 from efface.train.unlearn_net import NetJob, NetOutcome, run_net_job
 

@@ -6,7 +6,6 @@ nothing of a method. Intervals resample rows (2000 draws); rows are taken as ind
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -129,21 +128,11 @@ def untrained_of(problem: Problem, seed: int) -> Predictor:
 
     It is a function of ``seed`` even where ``make_model`` draws from the global generators, and these are left as they were.
     """
-    import torch
-
     from efface.models.predictor import NetPredictor
+    from efface.models.seeding import seeded
 
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 (the caller's make_model may draw there)
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        random.seed(seed)
-        np.random.seed(seed % 2**32)  # noqa: NPY002
-        try:
-            return NetPredictor(problem.make_model(seed), head=problem.head)
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)  # noqa: NPY002
+    with seeded(seed):
+        return NetPredictor(problem.make_model(seed), head=problem.head)
 
 
 def _of_role(progress: Callable[[str, int, int], None] | None, role: str) -> Callable[[int, int], None] | None:

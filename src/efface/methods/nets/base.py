@@ -241,6 +241,7 @@ class NetMethod(Plug):
         tasks: Tasks it works for.
         needs: What it needs besides the net and the forget rows.
         needs_labels: Whose labels it reads: "none", "forget", "retain" or "both"; the others are never handed to it.
+        some_labels_suffice: Whether rows of which some have no label will do where it reads labels.
         needs_recipe: Whether it trains a fresh net by the original's recipe.
         intention: What it sets out to do.
         batch_norm: How the net runs while it is changed, unless the settings say otherwise.
@@ -251,6 +252,7 @@ class NetMethod(Plug):
     tasks: ClassVar[frozenset[str]] = frozenset({"classification", "regression", "forecasting"})
     needs: ClassVar[frozenset[Need]] = frozenset({Need.WEIGHTS})
     needs_labels: ClassVar[LabelNeed] = "both"
+    some_labels_suffice: ClassVar[bool] = False
     needs_recipe: ClassVar[bool] = False
     intention: ClassVar[Intention] = Intention.REMOVAL
     batch_norm: ClassVar[Mode] = "train"

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import ConcatDataset, TensorDataset
 
-from efface.data.net_batches import PairedBatches
+from efface.data.net_batches import PairedBatches, Relabelled, labelled_rows
 from efface.data.net_sets import Part
 from efface.methods.base import MethodConfig, Need, Paper
 from efface.methods.nets.base import LabelNeed, Mode, NetConfig, NetData, NetMethod, NetTools, StepLoss, Turn
@@ -199,13 +199,15 @@ class LAF(NetMethod):
         """Fit the two VAEs, then take L_UE and L_RA in turn."""
         settings = self.config
         split = tools.split(net)
-        retain, forget = (tools.loader(rows, batch_size=settings.batch_size) for rows in (data.kept, data.forget))
+        # No label is read, and a set without them mixes with one that has some.
+        kept, must_go = Relabelled(data.kept, None), Relabelled(data.forget, None)
+        retain, forget = (tools.loader(rows, batch_size=settings.batch_size) for rows in (kept, must_go))
         split.head_module(on_device(next(iter(retain))[0], tools.device))
         original = copy.deepcopy(net).eval().requires_grad_(False)
         before = split.on(original)
-        everything: Any = data.kept if settings.vae_data == "retain" else ConcatDataset([data.forget, data.kept])
+        everything: Any = kept if settings.vae_data == "retain" else ConcatDataset([must_go, kept])
         keep = fit_vae(_representations(before, everything, tools), settings, tools, "VAE of what stays")
-        gone = fit_vae(_representations(before, data.forget, tools), settings, tools, "VAE of what must go")
+        gone = fit_vae(_representations(before, must_go, tools), settings, tools, "VAE of what must go")
         losses = laf_losses(split, before, keep.reconstruct, gone.reconstruct, temp=settings.temp)
         turns = [
             Turn(loss, torch.optim.Adam(net.parameters(), lr=rate))
@@ -257,7 +259,7 @@ class LAFRepairedConfig(LAFConfig):
 
     repair_epochs: int = Field(1, ge=1, description="Passes over the labelled retain rows.")
     repair_learning_rate: float = Field(1e-3, gt=0, description="Adam's; a free argument in the code.")
-    labelled_share: float = Field(1.0, gt=0, le=1, description="Share of the retain rows whose labels are read.")
+    labelled_share: float = Field(1.0, gt=0, le=1, description="Share of the labelled retain rows whose labels are read.")
     variant: Literal["default", "reference"] = Field(
         "default", description="reference: an epoch of the repair ends with the forget batches, as in the code."
     )
@@ -269,6 +271,7 @@ class LAFRepaired(LAF):
     name: ClassVar[str] = "laf_r"
     summary: ClassVar[str] = "LAF, then the head alone trained on labelled retain rows"
     needs_labels: ClassVar[LabelNeed] = "retain"
+    some_labels_suffice: ClassVar[bool] = True
     Config: ClassVar[type[MethodConfig]] = LAFRepairedConfig
     config: LAFRepairedConfig
 
@@ -276,9 +279,10 @@ class LAFRepaired(LAF):
         """Run LAF and repair the head."""
         net = super().run(net, data, tools)
         settings = self.config
-        count = max(1, round(settings.labelled_share * len(data.kept)))
-        chosen = torch.randperm(len(data.kept), generator=tools.generator)[:count]
-        batches: Any = tools.loader(Part(data.kept, chosen.numpy()), batch_size=settings.batch_size)
+        labelled = labelled_rows(data.kept)
+        count = max(1, round(settings.labelled_share * len(labelled)))
+        chosen = torch.randperm(len(labelled), generator=tools.generator)[:count]
+        batches: Any = tools.loader(Part(data.kept, labelled[chosen.numpy()]), batch_size=settings.batch_size)
         head = tools.split(net).head_module(on_device(next(iter(batches))[0], tools.device))
         optimizer = torch.optim.Adam(head.parameters(), lr=settings.repair_learning_rate)
         if settings.variant == "reference":
