@@ -124,7 +124,7 @@ def test_labels_that_are_not_known_are_none():
         (lambda: as_rows(np.array(3)), "The inputs of the data are one value"),
         (lambda: as_rows(DataLoader(Endless())), "a loader over an iterable data set"),
         (lambda: as_rows(pd.DataFrame([[1, 2]], columns=["a", "a"])), "several columns named a"),
-        (lambda: as_rows(pd.DataFrame({"label": [1.0]}), target="lable"), "Did you mean 'label'"),
+        (lambda: as_rows(pd.DataFrame({"label": [1.0]}), target="labels"), "Did you mean 'label'"),
         (lambda: as_rows(pd.DataFrame({"a": [1.0]}), [0], target="a"), "Labels are one of the two"),
         (lambda: collate([(torch.zeros(2), 1), (torch.zeros(3), 1)]), "cannot be put into a batch"),
         (lambda: collate([(torch.zeros(2), 1), (torch.zeros(2), None)]), "1 of 2 rows have no label"),

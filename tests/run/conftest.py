@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+sys.path.insert(0, str(Path(__file__).parent))  # whatever the import mode
+
+from _blobs import PROBLEM, X, Y
 
 CITIES = ("Oskar", "Belmar", "Tarn", "Ivel", "Morwen", "Ludd")
 
@@ -89,3 +95,24 @@ def write_request(site: Path, tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def net() -> nn.Module:
+    torch.manual_seed(0)
+    made = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3))
+    optimizer = torch.optim.Adam(made.parameters(), lr=0.02)
+    for _ in range(60):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(made(X), Y).backward()
+        optimizer.step()
+    return made
+
+
+@pytest.fixture
+def request_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("EFFACE_CACHE_DIR", str(tmp_path / "cache"))
+    (tmp_path / "blobs.py").write_text(PROBLEM, encoding="utf-8")
+    file = tmp_path / "request.yaml"
+    file.write_text("task: classification\nproblem: ./blobs.py\nmethod: {name: fine_tune, epochs: 3}\n", encoding="utf-8")
+    return file

@@ -11,19 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, TensorDataset
 
-from efface.data.net_sets import (
-    ArrayRows,
-    FetchedRows,
-    Part,
-    Survey,
-    broken_rows,
-    collate,
-    digests_of,
-    labels_of,
-    one_pass,
-    pair_of,
-    tensors_in,
-)
+from efface.data.net_sets import ArrayRows, FetchedRows, Part, collate, labels_of
+from efface.data.net_survey import Survey, broken_rows, digests_of, one_pass, pair_of, tensors_in
 
 __all__ = [
     "InDtype",
@@ -35,7 +24,6 @@ __all__ = [
     "labelled_rows",
     "reader_of",
     "rows_not_finite",
-    "tensors_in",
 ]
 
 _CHUNK = 64

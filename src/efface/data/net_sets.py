@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from efface.data.net_survey import Survey, broken_rows, is_pair, one_pass, pair_of
 from efface.errors import InputError
 from efface.registry import closest
 
@@ -26,19 +27,12 @@ __all__ = [
     "ArrayRows",
     "FetchedRows",
     "Part",
-    "Survey",
     "as_rows",
-    "broken_rows",
     "collate",
     "columns_of",
-    "digests_of",
     "labels_of",
-    "one_pass",
-    "pair_of",
-    "tensors_in",
 ]
 
-_CHUNK = 64
 _SHOWN = 10
 _NUMBERS = "biuf"
 """Kinds of NumPy types that are numbers: bool, whole, unsigned and floating."""
@@ -67,21 +61,6 @@ class ArrayRows:
     def take(self, rows: Any) -> tuple[Any, Any]:
         """Return ``(x, y)`` of one row, or of several stacked."""
         return _mapped(self.x, lambda tensor: tensor[rows]), None if self.y is None else self.y[rows]
-
-
-@dataclass(frozen=True)
-class Survey:
-    """What one pass over the rows of a set tells.
-
-    Attributes:
-        labels: The label of every row, None where it has none.
-        broken: Numbers of the rows that hold NaN or an infinite value.
-        digests: A number per row that is equal for rows with equal inputs, (n,).
-    """
-
-    labels: tuple[Any, ...]
-    broken: tuple[int, ...]
-    digests: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -170,14 +149,10 @@ def as_rows(data: Any, labels: Any = None, *, target: str | None = None, name: s
 
 def _parted(data: Any, labels: Any) -> tuple[Any, Any]:
     """Return inputs and labels of a pair (x, y); a list of two rows, each a pair of its own, is none."""
-    if labels is not None or not _is_pair(data) or isinstance(data[0], int | float):
+    if labels is not None or not is_pair(data) or isinstance(data[0], int | float):
         return data, labels
-    rows = all(map(_is_pair, data)) and not all(isinstance(value, Number) for value in data[1])
+    rows = all(map(is_pair, data)) and not all(isinstance(value, Number) for value in data[1])
     return (data, None) if rows else (data[0], data[1])
-
-
-def _is_pair(value: Any) -> bool:
-    return isinstance(value, tuple | list) and len(value) == 2
 
 
 def _is_map_style(data: Any) -> bool:
@@ -210,11 +185,6 @@ def _from_set(data: Any, name: str) -> Any:
         return FetchedRows(data, name)
     labels = label_tensor(data)
     return Relabelled(data, labels.long()) if labels is not None and _is_unsigned(labels) else data
-
-
-def pair_of(item: Any) -> tuple[Any, Any]:
-    """Return input and label of a row; the label is None where the row is an input alone."""
-    return (item[0], item[1]) if _is_pair(item) else (item, None)
 
 
 def columns_of(rows: Any) -> tuple[Any, ...] | None:
@@ -262,45 +232,6 @@ def labels_of(rows: Any) -> NDArray[Any] | None:
         raise InputError(
             "The labels of one set differ in shape. A label has as many values as every other. Check the data."
         ) from error
-
-
-def one_pass(rows: Any) -> Survey:
-    """Read every row once and return what that tells."""
-    labels, broken, digests = [], [], np.zeros(len(rows), dtype=np.int64)
-    for index in range(len(rows)):
-        x, y = pair_of(rows[index])
-        labels.append(y)
-        digests[index] = _digest(x)
-        if not all(bool(tensor.isfinite().all()) for tensor in tensors_in((x, y)) if tensor.is_floating_point()):
-            broken.append(index)
-    return Survey(tuple(labels), tuple(broken), digests)
-
-
-def _digest(x: Any) -> int:
-    """Return the digest of one row's inputs."""
-    return int(digests_of([tensor[None] for tensor in tensors_in(x)]).sum())  # no tensor, no digest
-
-
-def digests_of(x: Any) -> NDArray[np.int64]:
-    """Return a 64-bit number per row of a batch that is equal for equal inputs, (n,); other numbers in another process."""
-    columns = [_bytes_of(tensor.reshape(len(tensor), -1)) for tensor in tensors_in(x)]
-    return np.array([hash(row.tobytes()) for row in (np.concatenate(columns, axis=1) if columns else ())], dtype=np.int64)
-
-
-def _bytes_of(rows: Tensor) -> NDArray[np.uint8]:
-    """Return the bytes of (n, k) values, (n, bytes)."""
-    import torch
-
-    array: NDArray[np.uint8] = rows.detach().cpu().contiguous().view(torch.uint8).numpy()
-    return array
-
-
-def tensors_in(tree: Any) -> list[Tensor]:
-    """Return every tensor of a nested batch, in order."""
-    if hasattr(tree, "is_floating_point"):
-        return [tree]
-    parts = tree.values() if isinstance(tree, Mapping) else tree if isinstance(tree, tuple | list) else ()
-    return [tensor for part in parts for tensor in tensors_in(part)]
 
 
 def _from_frame(frame: Any, labels: Any, target: str | None, name: str) -> Any:
@@ -382,17 +313,6 @@ def _labels(y: Any, name: str) -> tuple[Tensor | None, list[bool] | None]:
     if tensor.dim() == 0:
         raise InputError(f"{name} are one value, {tensor.item()}. Each row has a label of its own. Give one per row.")
     return tensor, [True] * len(tensor)
-
-
-def broken_rows(tensor: Tensor) -> list[int]:
-    """Return the numbers of the rows that hold NaN or an infinite value.
-
-    A few rows are looked at at a time: ``isfinite`` of a whole column takes nearly twice its bytes.
-    """
-    if not tensor.is_floating_point() or tensor.numel() == 0:
-        return []
-    marks = [(~chunk.isfinite()).reshape(len(chunk), -1).any(1).nonzero().ravel() for chunk in tensor.split(_CHUNK)]
-    return [_CHUNK * number + int(row) for number, rows in enumerate(marks) for row in rows]
 
 
 def _check_finite(values: Any, name: str, fix: str) -> None:

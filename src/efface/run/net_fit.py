@@ -9,7 +9,8 @@ from typing import Any
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from efface.data.net_batches import RowBatches, label_tensor, rows_not_finite, tensors_in
+from efface.data.net_batches import RowBatches, label_tensor, rows_not_finite
+from efface.data.net_survey import tensors_in
 from efface.data.problem import Problem
 from efface.errors import InputError
 from efface.models.net_losses import NetLoss

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from efface.data.net_batches import RowBatches, tensors_in
+from efface.data.net_batches import RowBatches
 from efface.data.net_sets import Part
+from efface.data.net_survey import tensors_in
 from efface.data.problem import NetTraining, Problem
 from efface.errors import InputError
 from efface.evals.nets.suite import SUITE

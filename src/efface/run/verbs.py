@@ -106,6 +106,10 @@ def unlearn(
         from efface.run.nets import unlearn_request
 
         return unlearn_request(asked, output=output, allow_code=allow_code, progress=progress)
+    return _unlearn_language_model(asked, output, progress)
+
+
+def _unlearn_language_model(asked: ForgetRequest, output: str | Path | None, progress: Progress | None) -> Unlearned:
     plan = make_plan(asked)
     models = share(lambda: prepare_models(plan, progress))
     directory = Path(output) if output is not None else Path(tempfile.mkdtemp(prefix="efface-unlearned-")) / "model"

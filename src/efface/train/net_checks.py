@@ -20,9 +20,9 @@ from efface.data.net_batches import (
     labelled_rows,
     reader_of,
     rows_not_finite,
-    tensors_in,
 )
-from efface.data.net_sets import Part, as_rows, columns_of, pair_of
+from efface.data.net_sets import Part, as_rows, columns_of
+from efface.data.net_survey import pair_of, tensors_in
 from efface.data.problem import check_columns
 from efface.errors import InputError, MissingNeed
 from efface.methods.base import Need
