@@ -208,3 +208,13 @@ def test_bad_input_leaves_no_claimed_folder(request_file, tmp_path, net):
     shown = sum(cost["seconds"] for cost in costs if "evaluation" in cost["stage"] or "relearning" in cost["stage"])
     in_all = json.loads((ran.folder / "manifest.json").read_text(encoding="utf-8"))["stages"]["evaluation"]["seconds"]
     assert shown == pytest.approx(in_all, rel=0.05)
+
+
+def test_overwriting_never_removes_what_the_request_names(request_file, tmp_path, net):
+    first = execute(efface.ForgetRequest.read(request_file), output=tmp_path / "run", allow_code=True)
+    model = first.unlearned.path
+    tree = {"task": "classification", "problem": str(tmp_path / "blobs.py"), "method": "neg_grad", "model": str(model)}
+    with pytest.raises(InputError, match="--overwrite would clear"):
+        execute(efface.ForgetRequest.from_tree(tree), output=tmp_path / "run", overwrite=True, allow_code=True)
+    assert (model / "model.safetensors").is_file()
+    assert (tmp_path / "run" / "report.html").is_file()

@@ -254,3 +254,28 @@ def test_the_page_of_certified_removal_runs(tmp_path, monkeypatch):
     ran = execute(efface.ForgetRequest.read("request.yaml"), allow_code=True)
     assert ran.unlearned.notes[0].startswith("Certified for epsilon 1")
     assert ran.results["unlearned"].value("average_gap") == pytest.approx(0, abs=0.1)
+
+
+FEW = PROBLEM.replace("train=rows(90, 0)", "train=(rows(90, 0).tensors[0], [i % 3 if i % 5 else None for i in range(90)])").replace(
+    "forget=lambda x, y: int(y) == 2", "forget=range(2, 90, 3)"
+)
+
+
+@pytest.mark.parametrize("method", ["laf", "laf_r"])
+def test_a_problem_may_lack_labels_that_the_method_does_not_read(tmp_path, monkeypatch, net, method):
+    monkeypatch.setenv("EFFACE_CACHE_DIR", str(tmp_path / "cache"))
+    code = "\n".join(line for line in FEW.splitlines() if "training=" not in line)
+    (tmp_path / "few.py").write_text(code, encoding="utf-8")
+    torch.save(net.state_dict(), tmp_path / "original.pt")
+    tree = {"task": "classification", "problem": str(tmp_path / "few.py"), "model": str(tmp_path / "original.pt")}
+    request = efface.ForgetRequest.from_tree({**tree, "method": {"name": method, "epochs": 1, "vae_epochs": 1}})
+    made = efface.unlearn(request=request, output=tmp_path / "out", allow_code=True)
+    assert made.path == tmp_path / "out"
+    assert efface.unlearn(request=request, output=tmp_path / "again", allow_code=True).weights_hash == made.weights_hash
+
+
+def test_a_fresh_net_may_lack_the_wrapper_of_the_net(net):
+    wrapped = nn.DataParallel(net)
+    plain = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3))
+    settings = {"forget": FORGET, "retain": RETAIN, "task": "classification", "method": "bad_teacher"}
+    assert efface.unlearn(wrapped, make_model=lambda seed: copy.deepcopy(plain), **settings).path.is_dir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 from torch.utils.data import Dataset, TensorDataset
 
 from efface.data.net_sets import as_rows
@@ -160,7 +162,7 @@ def test_a_net_that_answers_nan_or_cannot_be_copied_is_refused() -> None:
     with pytest.raises(InputError, match="The net answers NaN for the forget rows"):
         run(net=net)
     held = make_net()
-    held.cache = held(torch.as_tensor(X))
+    held.lock = threading.Lock()
     with pytest.raises(InputError, match="The net cannot be copied"):
         run(net=held)
 
@@ -252,3 +254,58 @@ def test_a_recipe_may_be_a_mapping() -> None:
 def test_a_loss_that_is_not_known_is_refused() -> None:
     with pytest.raises(InputError, match=r"There is no loss named 'quantiles'\. Did you mean 'quantile'\?"):
         NetLoss("quantiles", task="regression")
+
+
+def test_what_a_forward_pass_left_does_not_keep_a_net_from_being_copied() -> None:
+    net = make_net()
+    prune.l1_unstructured(net[0], "weight", 0.3)
+    before = net[0].weight_orig.detach().clone()
+    made = run(net=net).net
+    assert torch.equal(net[0].weight_orig, before)
+    assert not torch.equal(made[0].weight_orig, before)
+
+
+class Flipped(Dataset[Any]):
+    """Rows that are mirrored half of the time."""
+
+    def __init__(self, x: torch.Tensor, y: torch.Tensor, chosen: list[int]) -> None:
+        self.x, self.y, self.chosen = x, y, chosen
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def __getitem__(self, index: int) -> Any:
+        row = self.x[self.chosen[index]]
+        return (row.flip(0) if torch.rand(1) < 0.5 else row), self.y[self.chosen[index]]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_augmented_duplicates_are_no_shuffling(seed: int) -> None:
+    x, y = torch.as_tensor(X), torch.as_tensor(Y)
+    kept = np.flatnonzero(Y != 2).tolist()
+    run(forget=Flipped(x, y, [2, 5, 2, 5, 8, 8]), retain=Flipped(x, y, [*kept, *kept[:9]]), seed=seed)
+
+
+@pytest.mark.parametrize("method", ["laf", "laf_r", "bad_teacher"])
+@pytest.mark.parametrize("first", [[2, None], [None, 2]])
+def test_forget_labels_that_nobody_reads_may_be_missing_anywhere(method: str, first: list[Any]) -> None:
+    settings = {"epochs": 1} if method == "bad_teacher" else {"epochs": 1, "vae_epochs": 1}
+    some = (FORGET[0], [*first, *FORGET[1][2:].tolist()])
+    assert torch.equal(weights(run(method, settings, forget=some)), weights(run(method, settings)))
+
+
+def test_a_row_may_have_a_twin_that_stays() -> None:
+    x, y = np.concatenate([X[:1], X]), np.concatenate([Y[:1], Y])
+    every = TensorDataset(torch.as_tensor(x), torch.as_tensor(y))
+    parts = (torch.utils.data.Subset(every, [0]), torch.utils.data.Subset(every, range(1, 61)))
+    assert not any("stand in the retain set" in note for note in run(forget=parts[0], retain=parts[1]).notes)
+    alone = run(forget=(x[:1], y[:1]), retain=(x[1:], y[1:]))
+    assert any("1 of 1 forget rows also stand in the retain set" in note for note in alone.notes)
+
+
+@pytest.mark.parametrize("method", ["bad_teacher", "fine_tune"])
+def test_a_classifier_of_pixels_is_refused(method: str) -> None:
+    x = torch.rand(12, 3, 4, 4)
+    rows = (x, (x[:, 0] > 0.5).long())
+    with pytest.raises(InputError, match="logits, one row per item"):
+        run(method, net=nn.Conv2d(3, 2, 1), forget=(rows[0][:4], rows[1][:4]), retain=(rows[0][4:], rows[1][4:]))

@@ -17,11 +17,11 @@ from efface.errors import InputError
 from efface.models.checks import METADATA_FILE, first_line
 from efface.places import atomic_directory
 
-__all__ = ["WEIGHTS_FILE", "load_net", "require_net_files", "save_net"]
+__all__ = ["PREFIXES", "WEIGHTS_FILE", "load_net", "require_net_files", "save_net"]
 
 WEIGHTS_FILE = "model.safetensors"
 _PICKLED = (".pt", ".pth", ".ckpt", ".bin")
-_PREFIXES = ("module.", "model.", "net.", "_orig_mod.")
+PREFIXES = ("module.", "model.", "net.", "_orig_mod.")
 
 
 def save_net(net: nn.Module, directory: str | Path, metadata: Mapping[str, Any]) -> Path:
@@ -140,7 +140,7 @@ def _is_pickled(file: Path) -> bool:
 
 def _without_prefix(state: dict[str, Tensor], expected: set[str]) -> dict[str, Tensor]:
     """Take off a wrapper's prefix where the names fit without it and not with it."""
-    for prefix in _PREFIXES:
+    for prefix in PREFIXES:
         if set(state) != expected and state and all(name.startswith(prefix) for name in state):
             return _without_prefix({name.removeprefix(prefix): value for name, value in state.items()}, expected)
     return state

@@ -118,7 +118,10 @@ class RunFolder:
             raise InputError(f"The output {self.path} is a file. A run writes a folder. Give another --output.")
         if not self.is_done("unlearning"):
             require_replaceable(self.path / "model")
-        if not self.path.exists() or self.overwrite:
+        if not self.path.exists():
+            return
+        if self.overwrite:
+            self._require_no_own_input()
             return
         foreign = sorted(p.name for p in self.path.iterdir() if p.name not in _OURS and not _is_temporary(p.name))
         if foreign:
@@ -131,6 +134,16 @@ class RunFolder:
             raise InputError(
                 f"The output folder {self.path} belongs to another request: {'; '.join(differences[:5])}. "
                 "The same request continues a run. Give another --output, or --overwrite to start anew."
+            )
+
+    def _require_no_own_input(self) -> None:
+        """Refuse to remove what the request itself names."""
+        here = Path(os.path.abspath(self.path))
+        inside = [text for text in _texts(self.request) if text and here in Path(os.path.abspath(Path(text).expanduser())).parents]
+        if inside and self.differences():
+            raise InputError(
+                f"The request names {inside[0]}, which lies in the output folder {self.path} that --overwrite would clear. "
+                "Give another --output."
             )
 
     def differences(self) -> list[str]:
@@ -194,6 +207,14 @@ class RunFolder:
                 shutil.rmtree(target)
             else:
                 target.unlink(missing_ok=True)
+
+
+def _texts(tree: Any) -> Iterator[str]:
+    """Yield every text in a request."""
+    if isinstance(tree, str):
+        yield tree
+    for part in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():
+        yield from _texts(part)
 
 
 def _is_temporary(name: str) -> bool:

@@ -13,6 +13,7 @@ from efface.data.net_batches import RowBatches, label_tensor, rows_not_finite
 from efface.data.net_survey import tensors_in
 from efface.data.problem import Problem
 from efface.errors import InputError
+from efface.models.net_files import PREFIXES
 from efface.models.net_losses import NetLoss
 from efface.models.predictor import NetPredictor, Predictor
 from efface.models.seeding import seeded
@@ -71,6 +72,9 @@ def _shapes(net: nn.Module) -> dict[str, tuple[int, ...]] | None:
     state = net.state_dict()
     if any(is_lazy(value) for value in state.values()):
         return None  # lazy layers have no shape before their first batch
+    for prefix in PREFIXES:
+        if state and all(name.startswith(prefix) for name in state):
+            state = {name.removeprefix(prefix): value for name, value in state.items()}
     return {name: tuple(value.shape) for name, value in state.items() if hasattr(value, "shape")}
 
 

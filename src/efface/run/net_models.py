@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from torch import nn
 
 from efface.data.cache import cache_root
+from efface.data.net_batches import labelled_rows
 from efface.data.net_sets import Part
 from efface.errors import InputError
 from efface.models.checks import read_metadata
@@ -81,7 +83,10 @@ def _train(plan: NetPlan, role: str, target: Path, progress: Callable[[int, int]
     problem, seed = plan.problem, plan.training_seed(role)
     if problem.training is None:
         raise InputError(f"The problem {problem.name} has no training recipe. One is needed to train a net. Give it one.")
-    rows = problem.train if role == "original" else Part(problem.train, problem.retain_rows())
+    numbers = np.arange(len(problem.train)) if role == "original" else problem.retain_rows()
+    with seeded(0):  # rows may be drawn from the global generators (augmentation)
+        numbers = numbers[np.isin(numbers, labelled_rows(problem.train))]  # a recipe learns labels: from the rows that have one
+    rows = problem.train if len(numbers) == len(problem.train) else Part(problem.train, numbers)
     net = plan.fresh(seed).to(accelerator().device)
     started = time.perf_counter()
     with seeded(seed), cpu_threads(threads_for(plan, net)):

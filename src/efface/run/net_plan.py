@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from efface.data.net_batches import RowBatches
+from efface.data.net_batches import Relabelled, RowBatches, labelled_rows
 from efface.data.net_sets import Part
 from efface.data.net_survey import tensors_in
 from efface.data.problem import NetTraining, Problem
@@ -267,9 +267,18 @@ def _weights_hash(place: str) -> str:
 def rows_hash(rows: Any) -> str:
     """SHA-256 over the values of all rows in order; random augmentation is drawn from a fixed seed."""
     digest = hashlib.sha256()
+
+    def add(tree: Any) -> None:
+        for tensor in tensors_in(tree):
+            digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+
     with seeded(0):
-        for part in RowBatches(rows, batch_size=256):
-            for tensor in tensors_in(part):
-                digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-                digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        labelled = labelled_rows(rows)
+    some = 0 < len(labelled) < len(rows)  # such rows make no batch with labels
+    with seeded(0):
+        for part in RowBatches(Relabelled(rows, None) if some else rows, batch_size=256):
+            add(part)
+        for row in labelled.tolist() if some else ():
+            add((torch.tensor(row), rows[row][1]))
     return digest.hexdigest()

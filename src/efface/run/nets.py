@@ -360,7 +360,9 @@ def _report(plan: NetPlan, models: NetModels, folder: RunFolder, unlearned: Unle
     in_all = folder.manifest.get("stages", {}).get("evaluation", {}).get("seconds")
     if in_all is not None and results:  # what is left is of no single net
         rest = in_all - sum(cost.seconds for cost in measuring.values())
-        measuring["relearning and the untrained net"] = Cost(max(rest, 0.0))
+        untrained = ["the untrained net"] if plan.problem.task == "classification" else []
+        relearning = ["relearning"] if plan.problem.training is not None else []
+        measuring[" and ".join(relearning + untrained) or "comparison of the nets"] = Cost(max(rest, 0.0))
     report = Report(
         request={**{key: value for key, value in plan.record.items() if key not in left_out}, "output": folder.path.name},
         unlearned=unlearned,

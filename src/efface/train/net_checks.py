@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+from torch.utils.data import Subset
 
 from efface.data.net_batches import (
     InDtype,
@@ -21,7 +23,7 @@ from efface.data.net_batches import (
     reader_of,
     rows_not_finite,
 )
-from efface.data.net_sets import Part, as_rows, columns_of
+from efface.data.net_sets import FetchedRows, Part, as_rows, columns_of
 from efface.data.net_survey import pair_of, tensors_in
 from efface.data.problem import check_columns
 from efface.errors import InputError, MissingNeed
@@ -33,7 +35,9 @@ if TYPE_CHECKING:
 
 __all__ = ["examined", "frozen_in_part", "has_lazy_layers", "in_dtype_of_net", "private_copy"]
 
-_PROBED = 8
+_PROBED, _READINGS = 8, 8
+_KNOWN, _ITSELF = 0.5, 0.25
+"""Share of readings that are some row of the set above which, and that are the row itself below which, rows are shuffled."""
 
 
 def private_copy(net: nn.Module) -> nn.Module:
@@ -46,8 +50,10 @@ def private_copy(net: nn.Module) -> nn.Module:
         raise InputError(
             f"The net ({type(net).__name__}) has no weights. Unlearning changes weights. Pass a net with trained parameters."
         )
+    # What a forward pass left (pruning, weight_norm) is no leaf, which deepcopy refuses; the next pass makes it anew.
+    left = [value for module in net.modules() for value in vars(module).values() if isinstance(value, Tensor) and not value.is_leaf]
     try:
-        return copy.deepcopy(net)
+        return copy.deepcopy(net, {id(value): value.detach().clone() for value in left})
     except Exception as error:
         raise InputError(
             f"The net cannot be copied ({type(error).__name__}: {_said(error)}). A copy of it is changed, never itself. Take out "
@@ -152,12 +158,29 @@ def _require_stable(rows: Any, title: str) -> None:
         )
     if reader_of(rows) is not None:
         return
-    before, again = input_digests(rows), input_digests(as_rows([rows[i] for i in range(len(labels))]))
-    if np.isin(again[again != before[: len(again)]], before).any():
+    if _come_back_elsewhere(rows):
         raise InputError(
             f"The {title} rows stand in another place when they are read again. Rows are counted, so that their order must stay; "
             "training shuffles by its own seed. Take the shuffling out of the data set."
         )
+
+
+def _come_back_elsewhere(rows: Any) -> bool:
+    """Whether rows that are read again are mostly rows of the set, and seldom themselves.
+
+    A row that augmentation flips looks like another one now and then; a shuffled one nearly always does.
+    """
+    before, probed = input_digests(rows), range(min(_PROBED, len(rows)))
+    own, known, itself = before[: len(probed)], [], []
+    if len(np.unique(before)) <= len(before) / 2:  # among so many equal rows, places tell nothing
+        return False
+    for _ in range(_READINGS):
+        again = input_digests(as_rows([rows[i] for i in probed]))
+        if (again == own).all():
+            return False
+        known.append(np.isin(again, before).mean())
+        itself.append((again == own).mean())
+    return bool(np.mean(known) > _KNOWN and np.mean(itself) < _ITSELF)
 
 
 def _differ(a: Any, b: Any) -> bool:
@@ -184,6 +207,11 @@ def _answer(job: NetJob, title: str, rows: Any) -> tuple[Tensor, Any]:
         raise InputError(
             f"The net answers {outputs.numel()} values for a batch of {len(tensors_in(x)[0])} {title} rows. The first dimension of "
             "its outputs counts the rows. Mend its forward."
+        )
+    if job.task == "classification" and job.loss.function is None and outputs.dim() != 2:
+        raise InputError(
+            f"The net answers {tuple(outputs.shape)} for {len(outputs)} {title} rows. A classifier gives logits, one row per item: "
+            "(rows, classes). Change the net's output, or give a loss function of your own."
         )
     if bool(outputs.isnan().any()):
         raise InputError(
@@ -285,7 +313,7 @@ def _check_classes(job: NetJob, title: str, labels: Tensor, outputs: Tensor) -> 
 def _overlap(forget: Any, retain: Any) -> tuple[str, ...]:
     """Refuse a retain set that holds all that must go; say so where it holds some of it, since data have duplicates."""
     shared = _shared(forget, retain)
-    if shared == len(forget):
+    if shared == len(forget) and len(np.unique(input_digests(forget))) > 1:  # a single row may have a twin
         raise InputError(
             f"All {shared} forget rows also stand in the retain set. A row is forgotten or kept, not both. Take them out of the "
             "retain set."
@@ -300,8 +328,9 @@ def _overlap(forget: Any, retain: Any) -> tuple[str, ...]:
 
 def _shared(forget: Any, retain: Any) -> int:
     """Return how many forget rows stand in the retain set."""
-    if isinstance(forget, Part) and isinstance(retain, Part) and forget.rows is retain.rows:
-        return int(np.isin(forget.indices, retain.indices).sum())
+    (source, chosen), (other, kept_rows) = _source(forget), _source(retain)
+    if source is other and chosen is not None and kept_rows is not None:
+        return int(np.isin(chosen, kept_rows).sum())
     equal = np.isin(input_digests(forget), input_digests(retain))
     if not equal.any():
         return 0
@@ -313,6 +342,15 @@ def _shared(forget: Any, retain: Any) -> int:
         kept.setdefault(digest, []).append(label)
     digests = input_digests(forget).tolist()
     return sum(any(first[i].tolist() == label.tolist() for label in kept[digests[i]]) for i in np.flatnonzero(equal))
+
+
+def _source(rows: Any) -> tuple[Any, NDArray[np.int64] | None]:
+    """Return the whole set and the numbers of the rows chosen from it, None where the rows are no choice."""
+    if isinstance(rows, FetchedRows | Relabelled | InDtype):
+        return _source(rows.rows)
+    if isinstance(rows, Part):
+        return rows.rows, rows.indices
+    return (rows.dataset, np.asarray(rows.indices)) if isinstance(rows, Subset) else (rows, None)
 
 
 def _class_notes(job: NetJob) -> tuple[str, ...]:

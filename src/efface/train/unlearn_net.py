@@ -271,7 +271,7 @@ def _classes(job: NetJob, net: nn.Module) -> int | None:
         return None
     if job.num_classes is not None:
         return job.num_classes
-    x, _ = next(iter(RowBatches(job.forget, batch_size=2)))
+    x, _ = next(iter(RowBatches(Relabelled(job.forget, None), batch_size=2)))
     with as_in_use(net):
         return int(forward(net, on_device(x, device_of(net))).shape[-1])
 
