@@ -10,14 +10,13 @@ under the curve of forget against retain rows: all of them, those of classes tha
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.net_problems import load_problem
+from benchmarks.net_problems import arguments_of, load_problem
 from efface.methods.nets.laf import LAFConfig, fit_vae
 from efface.models.activations import SplitNet
 from efface.models.net_losses import NetLoss
@@ -74,11 +73,7 @@ def measure(name: str, seed: int, data: Path, work: Path) -> dict[str, float | N
 
 def main() -> None:
     """Measure what is asked for and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder of the data sets; see benchmarks/net_problems.py")
-    parser.add_argument("--work", type=Path, default=Path("runs/nets"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    options = parser.parse_args()
+    options = arguments_of(__doc__)
     print("| problem | all retain rows | of the same classes | of other classes |\n|---|---|---|---|")
     for name in PROBLEMS:
         found = [measure(name, seed, options.data, options.work) for seed in options.seeds]

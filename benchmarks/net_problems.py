@@ -7,6 +7,7 @@ drawn from a seed that never changes; the seed of a run decides initial weights 
 
 from __future__ import annotations
 
+import argparse
 import csv
 import gzip
 import itertools
@@ -25,7 +26,7 @@ from efface.data.net_sets import ArrayRows, as_rows
 from efface.data.problem import NetTraining, Problem
 from efface.errors import InputError
 
-__all__ = ["ARCHITECTURES", "IAU_DATA", "IAU_PENALTIES", "IAU_PROBLEMS", "PROBLEMS", "load_problem"]
+__all__ = ["ARCHITECTURES", "IAU_DATA", "IAU_PENALTIES", "IAU_PROBLEMS", "PROBLEMS", "arguments_of", "load_problem"]
 
 SPLIT_SEED = 0
 CLOTHES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
@@ -36,6 +37,15 @@ IAU_PENALTIES = {"": 0.0, "/gr": 0.005, "/gr0.05": 0.05}
 IAU_PROBLEMS = tuple(f"iau/{data}/{net}{end}" for data in IAU_DATA for net in ARCHITECTURES for end in IAU_PENALTIES)
 
 Floats = NDArray[np.float32]
+
+
+def arguments_of(description: str | None) -> argparse.Namespace:
+    """Return the arguments of a program that takes up what ``benchmarks.nets`` has trained."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the data sets; see benchmarks/net_problems.py")
+    parser.add_argument("--work", type=Path, default=Path("runs/nets"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    return parser.parse_args()
 
 
 def load_problem(name: str, data: Path, *, quick: bool = False) -> Problem:

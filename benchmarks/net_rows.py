@@ -9,7 +9,6 @@ worse on rows that it never saw; a method can lower both alike and still come ne
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from benchmarks.net_cells import cells_of
 from benchmarks.net_page import mean_between
+from benchmarks.net_problems import arguments_of
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -76,11 +76,7 @@ def main() -> None:
     """Measure and print the table."""
     import torch
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder of the data sets; see benchmarks/net_problems.py")
-    parser.add_argument("--work", type=Path, default=Path("runs/nets"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    options = parser.parse_args()
+    options = arguments_of(__doc__)
     torch.set_num_threads(1)  # nets this small gain nothing from a second
     print(table([measure(seed, options.data, options.work) for seed in options.seeds]))
 

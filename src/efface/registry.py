@@ -11,9 +11,12 @@ import importlib
 import re
 from collections.abc import Iterator, Mapping
 from importlib.metadata import entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from efface.errors import InputError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel, ValidationError
 
 __all__ = [
     "ADAPTERS",
@@ -27,6 +30,7 @@ __all__ = [
     "WEIGHTS",
     "Registry",
     "closest",
+    "config_error",
     "unknown_name",
 ]
 
@@ -44,6 +48,23 @@ def unknown_name(kind: str, name: str, known: list[str], hint: str = "") -> Inpu
     guess = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
     listing = ", ".join(sorted(known)) or "none"
     return InputError(f"There is no {kind} named {name!r}.{guess} Known: {listing}.{' ' + hint if hint else ''}")
+
+
+def config_error(name: str, config: type[BaseModel], error: ValidationError) -> InputError:
+    """Turn pydantic's errors into one message that names the nearest valid key."""
+    known = list(config.model_fields)
+    parts = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            near = closest(key, known)
+            parts.append(f"unknown key {key!r}" + (f" (did you mean {near[0]!r}?)" if near else ""))
+        elif item["type"] == "value_error":
+            parts.append(str(item["ctx"]["error"]).rstrip("."))
+        else:
+            parts.append(f"{key}: {item['msg']} (got {item['input']!r})")
+    accepted = ", ".join(known) or "no keys"
+    return InputError(f"The settings of {name} are not valid: {'; '.join(parts)}. It accepts {accepted}. Mend or drop them.")
 
 
 class Registry:

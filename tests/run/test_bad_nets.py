@@ -164,7 +164,7 @@ UNFIT = {
     "inputs": (nn.Linear(7, 3), "The unlearned net cannot take the training rows, whose inputs have the shape \\(4,\\)"),
     "classes": (nn.Linear(4, 2), "training labels run from 0 to 2 and the unlearned net tells 2 classes apart"),
     "more classes than make_model's": (nn.Linear(4, 5), "The untrained net answers \\(3,\\) values per row and the unlearned"),
-    "no logits": (nn.Sequential(nn.Linear(4, 1), nn.Flatten(0)), "A classifier gives one row of logits per item"),
+    "no logits": (nn.Sequential(nn.Linear(4, 1), nn.Flatten(0)), "A classifier gives logits, one row per item"),
 }
 
 

@@ -279,3 +279,14 @@ def test_a_fresh_net_may_lack_the_wrapper_of_the_net(net):
     plain = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3))
     settings = {"forget": FORGET, "retain": RETAIN, "task": "classification", "method": "bad_teacher"}
     assert efface.unlearn(wrapped, make_model=lambda seed: copy.deepcopy(plain), **settings).path.is_dir()
+
+
+def test_a_problem_with_few_labels_is_trained_relearned_and_measured_on_the_rows_that_have_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("EFFACE_CACHE_DIR", str(tmp_path / "cache"))
+    (tmp_path / "few.py").write_text(FEW, encoding="utf-8")
+    tree = {"task": "classification", "problem": str(tmp_path / "few.py"), "method": {"name": "laf", "epochs": 1, "vae_epochs": 1}}
+    done = execute(efface.ForgetRequest.from_tree(tree), output=tmp_path / "run", allow_code=True)
+    found = done.results["unlearned"]
+    assert found["forget_accuracy"].n == 24  # of 30 rows, every fifth has none
+    assert found["retain_accuracy"].n == 48
+    assert done.report.is_file()

@@ -307,5 +307,5 @@ def test_a_row_may_have_a_twin_that_stays() -> None:
 def test_a_classifier_of_pixels_is_refused(method: str) -> None:
     x = torch.rand(12, 3, 4, 4)
     rows = (x, (x[:, 0] > 0.5).long())
-    with pytest.raises(InputError, match="logits, one row per item"):
+    with pytest.raises(InputError, match="gives logits, one row per item"):
         run(method, net=nn.Conv2d(3, 2, 1), forget=(rows[0][:4], rows[1][:4]), retain=(rows[0][4:], rows[1][4:]))

@@ -11,9 +11,8 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
-from efface.errors import InputError
 from efface.models.checks import ModelInfo
-from efface.registry import closest
+from efface.registry import config_error
 from efface.results import Intention
 
 __all__ = ["Adapter", "AdapterConfig"]
@@ -50,7 +49,7 @@ class Adapter(ABC):
         try:
             self.config = self.Config(**settings)
         except ValidationError as error:
-            raise _config_error(self.name, self.Config, error) from None
+            raise config_error(f"the adapter {self.name}", self.Config, error) from None
 
     def resolved(self) -> dict[str, Any]:
         """Return ``{"name": ..., **settings}`` with every default spelt out."""
@@ -123,19 +122,3 @@ class Adapter(ABC):
 def _disabled(model: Any) -> Iterator[None]:
     with model.disable_adapter():
         yield
-
-
-def _config_error(name: str, config: type[AdapterConfig], error: ValidationError) -> InputError:
-    known = list(config.model_fields)
-    parts = []
-    for item in error.errors():
-        key = ".".join(str(part) for part in item["loc"])
-        near = closest(key, known)
-        if item["type"] == "extra_forbidden":
-            parts.append(f"unknown key {key!r}" + (f" (did you mean {near[0]!r}?)" if near else ""))
-        else:
-            parts.append(f"{key}: {item['msg']} (got {item['input']!r})")
-    accepted = ", ".join(known) or "no keys"
-    return InputError(
-        f"The settings of the adapter {name} are not valid: {'; '.join(parts)}. It accepts {accepted}. Mend or drop them."
-    )

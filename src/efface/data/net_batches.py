@@ -24,6 +24,7 @@ __all__ = [
     "labelled_rows",
     "reader_of",
     "rows_not_finite",
+    "with_labels",
 ]
 
 _CHUNK = 64
@@ -166,6 +167,12 @@ def labelled_rows(dataset: Any) -> NDArray[np.int64]:
     if reader_of(dataset) is not None:
         return np.arange(0 if _label_column(dataset) is None else len(dataset))
     return np.flatnonzero([label is not None for label in _survey(dataset).labels])
+
+
+def with_labels(dataset: Any, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return those of the row numbers whose row has a label; all of them where none has."""
+    known = numbers[np.isin(numbers, labelled_rows(dataset))]
+    return known if len(known) else numbers
 
 
 def _survey(dataset: Any) -> Survey:

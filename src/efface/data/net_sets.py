@@ -220,10 +220,13 @@ def labels_of(rows: Any) -> NDArray[Any] | None:
     """Return the labels of all rows as an array, or None where one is missing."""
     if isinstance(rows, ArrayRows):
         return None if rows.y is None else np.asarray(rows.y)
-    if isinstance(rows, Part):
+    if isinstance(rows, Part) and not isinstance(rows.rows, FetchedRows):
         labels = labels_of(rows.rows)
         return None if labels is None else labels[rows.indices]
-    found = rows.survey.labels if isinstance(rows, FetchedRows) else [pair_of(rows[index])[1] for index in range(len(rows))]
+    if isinstance(rows, Part):  # the rows of a part may have labels where others of the set have none
+        found: Sequence[Any] = [rows.rows.survey.labels[row] for row in rows.indices]
+    else:
+        found = rows.survey.labels if isinstance(rows, FetchedRows) else [pair_of(rows[row])[1] for row in range(len(rows))]
     if not found or any(label is None for label in found):
         return None
     try:

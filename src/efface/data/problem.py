@@ -26,13 +26,23 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from efface.data.net_sets import FetchedRows, columns_of
-from efface.errors import InputError
-from efface.registry import closest
+from efface.errors import InputError, MissingNeed
+from efface.registry import config_error
 
 if TYPE_CHECKING:
     from torch.nn import Module
 
-__all__ = ["LossName", "NetTraining", "Problem", "RowChoice", "Task", "as_training", "check_columns", "chosen_rows"]
+__all__ = [
+    "LossName",
+    "NetTraining",
+    "Problem",
+    "RowChoice",
+    "Task",
+    "as_training",
+    "check_columns",
+    "chosen_rows",
+    "require_validation",
+]
 
 Task = Literal["classification", "regression", "forecasting"]
 LossName = Literal["cross_entropy", "l1", "mse", "quantile"]
@@ -68,24 +78,12 @@ class NetTraining(BaseModel):
             try:
                 super().__init__(**settings)
             except ValidationError as error:
-                raise _recipe_error(error) from error
+                raise config_error("the training recipe", NetTraining, error) from error
 
     @property
     def watches_validation(self) -> bool:
         """Whether a validation set decides something."""
         return self.keep == "best" or self.patience is not None or self.scheduler == "plateau"
-
-
-def _recipe_error(error: ValidationError) -> InputError:
-    """Turn pydantic's errors into one line that names the nearest valid key."""
-    known, parts = list(NetTraining.model_fields), []
-    for item in error.errors():
-        key = ".".join(map(str, item["loc"]))
-        near = closest(key, known) if item["type"] == "extra_forbidden" else []
-        guess = f" (did you mean {near[0]!r}?)" if near else ""
-        unknown = item["type"] == "extra_forbidden"
-        parts.append(f"unknown key {key!r}{guess}" if unknown else f"{key}: {item['msg']} (got {item['input']!r})")
-    return InputError(f"The training recipe is not valid: {'; '.join(parts)}. It accepts {', '.join(known)}. Mend or drop them.")
 
 
 def as_training(value: Any) -> NetTraining | None:
@@ -102,6 +100,19 @@ def as_training(value: Any) -> NetTraining | None:
         f"The training recipe is a {type(value).__name__}. A recipe is a NetTraining or a mapping of its settings. Pass "
         "training=NetTraining(epochs=20)."
     )
+
+
+def require_validation(training: NetTraining | None, validation: Any) -> None:
+    """Refuse a recipe that watches a validation set where there is none.
+
+    Raises:
+        MissingNeed: When it does and there is none.
+    """
+    if training is not None and training.watches_validation and validation is None:
+        raise MissingNeed(
+            "The training recipe watches a validation set (keep: best, patience or the plateau scheduler) and there is none. "
+            "It takes rows that are neither trained nor tested on. Give validation=, or keep the last epoch."
+        )
 
 
 @dataclass(frozen=True)
@@ -153,12 +164,7 @@ class Problem:
             )
         object.__setattr__(self, "training", as_training(self.training))
         self._check_sets()
-        training = self.training
-        if training is not None and training.watches_validation and self.validation is None:
-            raise InputError(
-                "The training recipe watches a validation set (keep: best, patience or the plateau scheduler) and there is none. "
-                "It takes rows that are neither trained nor tested on. Give the problem a validation set, or keep the last epoch."
-            )
+        require_validation(self.training, self.validation)
         tested, trained = _count(self.train_as_tested), _count(self.train)
         if tested is not None and trained is not None and tested != trained:
             raise InputError(

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from efface.data.encoding import Encoded, Template
 from efface.data.schema import Row
-from efface.errors import InputError
 from efface.models.reference import ReferenceKind
 from efface.models.scoring import AnswerScores
+from efface.registry import config_error
 from efface.results import Intention
 
 __all__ = [
@@ -141,25 +141,6 @@ class Plug(ABC):
     def resolved(self) -> dict[str, Any]:
         """Return ``{"name": ..., **hyper-parameters}`` with every default spelt out."""
         return {"name": self.name, **self.config.model_dump(mode="json")}
-
-
-def config_error(name: str, config: type[BaseModel], error: ValidationError) -> InputError:
-    """Turn pydantic's errors into one message that names the nearest valid key."""
-    from efface.registry import closest
-
-    known = list(config.model_fields)
-    parts = []
-    for item in error.errors():
-        key = ".".join(str(part) for part in item["loc"])
-        if item["type"] == "extra_forbidden":
-            near = closest(key, known)
-            parts.append(f"unknown key {key!r}" + (f" (did you mean {near[0]!r}?)" if near else ""))
-        elif item["type"] == "value_error":
-            parts.append(str(item["ctx"]["error"]).rstrip("."))
-        else:
-            parts.append(f"{key}: {item['msg']} (got {item['input']!r})")
-    accepted = ", ".join(known) or "no keys"
-    return InputError(f"The settings of {name} are not valid: {'; '.join(parts)}. It accepts {accepted}. Mend or drop them.")
 
 
 class Objective(Plug):

@@ -9,14 +9,14 @@ from typing import Any
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from efface.data.net_batches import RowBatches, label_tensor, rows_not_finite
-from efface.data.net_survey import tensors_in
+from efface.data.net_batches import labelled_rows
 from efface.data.problem import Problem
 from efface.errors import InputError
 from efface.models.net_files import PREFIXES
 from efface.models.net_losses import NetLoss
 from efface.models.predictor import NetPredictor, Predictor
 from efface.models.seeding import seeded
+from efface.train.net_checks import answered, require_finite, require_fitting_labels
 
 __all__ = ["check_measured", "check_test_rows", "fresh_net", "require_same_architecture"]
 
@@ -87,14 +87,10 @@ def check_test_rows(problem: Problem, net: nn.Module, loss: NetLoss) -> None:
     model = NetPredictor(net)
     sets = {"test": problem.test, "train_as_tested": problem.train_as_tested}
     for title, rows in ((title, rows) for title, rows in sets.items() if rows is not None):
-        if len(rows) == 0:
-            raise InputError(f"There are no {title} rows. A net is measured on rows it never learned from. Give at least one.")
-        bad = rows_not_finite(rows)
-        if bad:
-            raise InputError(
-                f"{len(bad)} {title} rows hold NaN or infinite values, such as row {bad[0]}. A net needs finite numbers. "
-                "Fill these values or drop the rows."
-            )
+        require_finite(rows, title)
+        missing = len(rows) - len(labelled_rows(rows))
+        if 0 < missing < len(rows):
+            raise InputError(f"{missing} of {len(rows)} {title} rows have no label. All have one, or none has. Label or drop them.")
         _outputs_on(model, "net that make_model makes", rows, title, task=problem.task, loss=loss)
 
 
@@ -119,36 +115,7 @@ def check_measured(models: Mapping[str, Predictor], problem: Problem, loss: NetL
 
 def _outputs_on(model: Predictor, whose: str, rows: Any, title: str, *, task: str, loss: NetLoss) -> tuple[int, ...]:
     """Put the first rows through a model, hold the labels against what it answers, and return the shape of an answer."""
-    x, y = next(iter(RowBatches(rows, batch_size=2)))
-    count = len(tensors_in(x)[0])
-    try:
-        outputs = model.predict(x)
-    except InputError:
-        raise
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        shapes = ", ".join(str(tuple(tensor.shape[1:])) for tensor in tensors_in(x))
-        raise InputError(
-            f"The {whose} cannot take the {title} rows, whose inputs have the shape {shapes}: {str(error).splitlines()[0]}. Inputs "
-            "have the shape and type the net was trained on. Convert them, or name the right net."
-        ) from None
-    if outputs.dim() == 0 or len(outputs) != count:
-        raise InputError(
-            f"The {whose} answers with the shape {tuple(outputs.shape)} for a batch of {count} {title} rows. The first dimension "
-            "of its outputs counts the rows. Mend its forward."
-        )
-    if task == "classification" and outputs.dim() != 2:
-        raise InputError(
-            f"The {whose} answers with the shape {tuple(outputs.shape)} for a batch of {count} {title} rows. A classifier gives "
-            "one row of logits per item. Change the net's output."
-        )
-    labels = label_tensor(rows)
-    if labels is not None and len(labels) and loss.function is None:  # a function of the caller's may mean anything by its labels
-        if task == "classification":
-            low, high = int(labels.min()), int(labels.max())
-            if not 0 <= low <= high < outputs.shape[1]:
-                raise InputError(
-                    f"The {title} labels run from {low} to {high} and the {whose} tells {outputs.shape[1]} classes apart. Classes "
-                    "are numbered from zero. Renumber the labels, or give the net more outputs."
-                )
-        loss(outputs, y)
+    outputs, y = answered(model.predict, rows, title, task=task, loss=loss, whose=whose)
+    if y is not None:
+        require_fitting_labels(rows, outputs, y, title, task=task, loss=loss, whose=whose)
     return tuple(outputs.shape[1:])

@@ -11,7 +11,7 @@ import numpy as np
 from torch import nn
 
 from efface.data.cache import cache_root
-from efface.data.net_batches import labelled_rows
+from efface.data.net_batches import with_labels
 from efface.data.net_sets import Part
 from efface.errors import InputError
 from efface.models.checks import read_metadata
@@ -85,7 +85,7 @@ def _train(plan: NetPlan, role: str, target: Path, progress: Callable[[int, int]
         raise InputError(f"The problem {problem.name} has no training recipe. One is needed to train a net. Give it one.")
     numbers = np.arange(len(problem.train)) if role == "original" else problem.retain_rows()
     with seeded(0):  # rows may be drawn from the global generators (augmentation)
-        numbers = numbers[np.isin(numbers, labelled_rows(problem.train))]  # a recipe learns labels: from the rows that have one
+        numbers = with_labels(problem.train, numbers)
     rows = problem.train if len(numbers) == len(problem.train) else Part(problem.train, numbers)
     net = plan.fresh(seed).to(accelerator().device)
     started = time.perf_counter()

@@ -15,7 +15,7 @@ import numpy as np
 from torch import nn
 
 from efface.data.net_sets import as_rows
-from efface.data.problem import NetTraining, Problem, as_training
+from efface.data.problem import NetTraining, Problem, as_training, require_validation
 from efface.errors import InputError
 from efface.evals.nets.relearned import Relearning
 from efface.evals.nets.suite import evaluate_nets, untrained_of
@@ -142,12 +142,7 @@ def unlearn_net(
 def _check_given(given: NetInput, seed: Any) -> None:
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
         raise InputError(f"The seed is {seed!r}. A seed is a whole number from 0. Pass seed=0 or another.")
-    training = as_training(given.training)
-    if training is not None and training.watches_validation and given.validation is None:
-        raise InputError(
-            "The training recipe watches a validation set (keep: best, patience or the plateau scheduler) and there is none. It "
-            "takes rows that are neither trained nor tested on. Pass validation=, or keep the last epoch."
-        )
+    require_validation(as_training(given.training), given.validation)
     if given.make_model is not None:
         require_same_architecture(given.net, inner_net(fresh_net(given.make_model, 0)))
 

@@ -100,8 +100,6 @@ def unlearn(
     asked = changed(request, {key: value for key, value in changes.items() if value is not None})
     if seed is not None:
         asked = changed(asked, {"seeds": {**asked.seeds.model_dump(), "unlearning": seed}})
-    if output is not None:
-        require_replaceable(output)
     if asked.task != LANGUAGE_MODEL:
         from efface.run.nets import unlearn_request
 
@@ -110,6 +108,8 @@ def unlearn(
 
 
 def _unlearn_language_model(asked: ForgetRequest, output: str | Path | None, progress: Progress | None) -> Unlearned:
+    if output is not None:
+        require_replaceable(output)
     plan = make_plan(asked)
     models = share(lambda: prepare_models(plan, progress))
     directory = Path(output) if output is not None else Path(tempfile.mkdtemp(prefix="efface-unlearned-")) / "model"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,15 +27,25 @@ from efface.data.net_batches import (
 )
 from efface.data.net_sets import FetchedRows, Part, as_rows, columns_of
 from efface.data.net_survey import pair_of, tensors_in
-from efface.data.problem import check_columns
+from efface.data.problem import check_columns, require_validation
 from efface.errors import InputError, MissingNeed
 from efface.methods.base import Need
 from efface.models.activations import as_in_use, device_of, forward, on_device
 
 if TYPE_CHECKING:
+    from efface.models.net_losses import NetLoss
     from efface.train.unlearn_net import NetJob
 
-__all__ = ["examined", "frozen_in_part", "has_lazy_layers", "in_dtype_of_net", "private_copy"]
+__all__ = [
+    "answered",
+    "examined",
+    "frozen_in_part",
+    "has_lazy_layers",
+    "in_dtype_of_net",
+    "private_copy",
+    "require_finite",
+    "require_fitting_labels",
+]
 
 _PROBED, _READINGS = 8, 8
 _KNOWN, _ITSELF = 0.5, 0.25
@@ -111,11 +123,8 @@ def _check_needs(job: NetJob) -> None:
             f"{name} repeats the original's training and no recipe was given. A recipe says epochs, learning rate and so on. "
             "Pass training=NetTraining(...), or give the problem one."
         )
-    if method.needs_recipe and job.recipe is not None and job.recipe.watches_validation and job.validation is None:
-        raise MissingNeed(
-            "The training recipe watches a validation set (keep: best, patience or the plateau scheduler) and there is none. It "
-            "takes rows that are neither forgotten nor kept. Pass validation=, or keep the last epoch."
-        )
+    if method.needs_recipe:
+        require_validation(job.recipe, job.validation)
     if job.validation is None and Need.HOLDOUT_SET in method.needs:
         raise MissingNeed(
             f"{name} needs rows the net never learned from and there are none. It is chosen by them. Pass validation=, or choose "
@@ -125,16 +134,14 @@ def _check_needs(job: NetJob) -> None:
 
 def _checked_rows(job: NetJob, title: str, rows: Any, notes: list[str]) -> Any:
     """Check the rows of one set and return them as methods may see them."""
-    if len(rows) == 0:
-        raise InputError(f"The {title} set is empty. Unlearning needs at least one row in it. Choose some rows.")
-    bad = rows_not_finite(rows)
-    if bad:
-        raise InputError(
-            f"{len(bad)} {title} rows hold NaN or infinite values, such as row {bad[0]}. A net needs finite numbers. "
-            "Fill these values or drop the rows."
-        )
+    require_finite(rows, title)
     _require_stable(rows, title)
-    outputs, y = _answer(job, title, rows)
+    outputs, y = answered(partial(_in_use, job.net), rows, title, task=job.task, loss=job.loss)
+    if bool(outputs.isnan().any()):
+        raise InputError(
+            f"The net answers NaN for the {title} rows. Unlearning starts from a net that works. Look for NaN in its weights, or "
+            "train it again."
+        )
     if job.method.labels_read in (title, "both") or title == "validation":
         _require_labels(job, title, rows)
         return _with_class_numbers(job, title, rows, outputs, y)
@@ -143,6 +150,22 @@ def _checked_rows(job: NetJob, title: str, rows: Any, notes: list[str]) -> Any:
     except InputError as error:
         notes.append(f"{job.method.name} does not read the labels of the {title} rows, and no loss of theirs is shown: {error}")
         return Relabelled(rows, None)
+
+
+def require_finite(rows: Any, title: str) -> None:
+    """Refuse a set without rows, or with values that are not finite.
+
+    Raises:
+        InputError: Names the first such row.
+    """
+    if len(rows) == 0:
+        raise InputError(f"The {title} set is empty. A set has at least one row in it. Choose some rows.")
+    bad = rows_not_finite(rows)
+    if bad:
+        raise InputError(
+            f"{len(bad)} {title} rows hold NaN or infinite values, such as row {bad[0]}. A net needs finite numbers. "
+            "Fill these values or drop the rows."
+        )
 
 
 def _require_stable(rows: Any, title: str) -> None:
@@ -189,34 +212,39 @@ def _differ(a: Any, b: Any) -> bool:
     return not torch.equal(torch.as_tensor(a), torch.as_tensor(b))
 
 
-def _answer(job: NetJob, title: str, rows: Any) -> tuple[Tensor, Any]:
-    """Put two rows through the net and return what it answers, and their labels; rows with labels where there are some."""
+def _in_use(net: nn.Module, x: Any) -> Tensor:
+    with as_in_use(net):
+        return forward(net, on_device(x, device_of(net)))
+
+
+def answered(
+    predict: Callable[[Any], Tensor], rows: Any, title: str, *, task: str, loss: NetLoss, whose: str = "net"
+) -> tuple[Tensor, Any]:
+    """Put two rows through a net and return what it answers, and their labels; rows with labels where there are some.
+
+    Raises:
+        InputError: When it cannot take them, or its answer has the wrong form for the task.
+    """
     labelled = labelled_rows(rows)
     x, y = next(iter(RowBatches(Part(rows, labelled[:2] if len(labelled) else np.arange(min(2, len(rows)))), batch_size=2)))
     try:
-        with as_in_use(job.net):
-            outputs = forward(job.net, on_device(x, device_of(job.net)))
+        outputs = predict(x)
     except InputError:
         raise
     except Exception as error:
         raise InputError(
-            f"The net cannot take the {title} rows, whose inputs have {_form(x)}: {_said(error)}. Inputs "
+            f"The {whose} cannot take the {title} rows, whose inputs have {_form(x)}: {_said(error)}. Inputs "
             f"have the shape and type the net was trained on. {_hint(rows, x)}Convert them, or name the right net."
         ) from None
     if outputs.dim() == 0 or len(outputs) != len(tensors_in(x)[0]):
         raise InputError(
-            f"The net answers {outputs.numel()} values for a batch of {len(tensors_in(x)[0])} {title} rows. The first dimension of "
-            "its outputs counts the rows. Mend its forward."
+            f"The {whose} answers {outputs.numel()} values for a batch of {len(tensors_in(x)[0])} {title} rows. The first "
+            "dimension of its outputs counts the rows. Mend its forward."
         )
-    if job.task == "classification" and job.loss.function is None and outputs.dim() != 2:
+    if task == "classification" and loss.function is None and outputs.dim() != 2:
         raise InputError(
-            f"The net answers {tuple(outputs.shape)} for {len(outputs)} {title} rows. A classifier gives logits, one row per item: "
-            "(rows, classes). Change the net's output, or give a loss function of your own."
-        )
-    if bool(outputs.isnan().any()):
-        raise InputError(
-            f"The net answers NaN for the {title} rows. Unlearning starts from a net that works. Look for NaN in its weights, or "
-            "train it again."
+            f"The {whose} answers {tuple(outputs.shape)} for {len(outputs)} {title} rows. A classifier gives logits, one row per "
+            "item: (rows, classes). Change the net's output, or give a loss function of your own."
         )
     return outputs, y
 
@@ -266,20 +294,44 @@ def _with_class_numbers(job: NetJob, title: str, rows: Any, outputs: Tensor, y: 
     """Check labels against what the net answers, and return the rows with class numbers as whole numbers of one type."""
     if y is None:
         return rows
-    if job.task == "classification" and job.loss.function is None:
-        _check_classes(job, title, _known_labels(rows), outputs)
-        labels = label_tensor(rows)
-        rows = rows if labels is None or labels.dtype == torch.int64 else Relabelled(rows, labels.long())
+    require_fitting_labels(rows, outputs, y, title, task=job.task, loss=job.loss)
+    if job.task != "classification" or job.loss.function is not None:
+        return rows
+    if job.num_classes is not None and job.num_classes != outputs.shape[1]:
+        raise InputError(
+            f"num_classes is {job.num_classes} and the net tells {outputs.shape[1]} classes apart. They are the same number. Mend "
+            "num_classes, or leave it out."
+        )
+    labels = label_tensor(rows)
+    return rows if labels is None or labels.dtype == torch.int64 else Relabelled(rows, labels.long())
+
+
+def require_fitting_labels(rows: Any, outputs: Tensor, y: Any, title: str, *, task: str, loss: NetLoss, whose: str = "net") -> None:
+    """Refuse labels that a net's answer cannot be held against.
+
+    Args:
+        rows: The set.
+        outputs: What the net answers for some of its rows.
+        y: The labels of these.
+        title: How the set is called.
+        task: "classification", "regression" or "forecasting".
+        loss: What answer and labels are compared by.
+        whose: How the net is called.
+
+    Raises:
+        InputError: When they are no class numbers of the net, or the loss cannot take them.
+    """
+    if task == "classification" and loss.function is None:  # a function of the caller's may mean anything by its labels
+        _require_classes(title, _known_labels(rows), outputs.shape[1], whose)
     try:
-        job.loss(outputs, on_device(y, outputs.device))
+        loss(outputs, on_device(y, outputs.device))
     except InputError:
         raise
     except Exception as error:
         raise InputError(
-            f"The loss {job.loss.name} fails on the {title} rows: {_said(error)}. It takes outputs "
+            f"The loss {loss.name} fails on the {title} rows: {_said(error)}. It takes outputs "
             f"{tuple(outputs.shape)} and the labels of a batch. Mend the loss or the labels."
         ) from error
-    return rows
 
 
 def _known_labels(rows: Any) -> Tensor:
@@ -287,26 +339,19 @@ def _known_labels(rows: Any) -> Tensor:
     return labels if labels is not None else torch.stack([torch.as_tensor(rows[int(i)][1]) for i in labelled_rows(rows)])
 
 
-def _check_classes(job: NetJob, title: str, labels: Tensor, outputs: Tensor) -> None:
+def _require_classes(title: str, labels: Tensor, classes: int, whose: str) -> None:
     if labels.is_floating_point() and bool((labels != labels.round()).any()):
         odd = float(labels[labels != labels.round()][0])
         raise InputError(
             f"The {title} labels hold values such as {odd:g}. A class is a whole number, counted from zero. Number the classes, or "
             'take task="regression".'
         )
-    if outputs.dim() != 2:
-        return
-    low, high, classes = int(labels.min()), int(labels.max()), outputs.shape[1]
+    low, high = int(labels.min()), int(labels.max())
     if not 0 <= low <= high < classes:
         unknown = " Where -1 stands for a label that is not known, give None in its place." if low == -1 else ""
         raise InputError(
-            f"The {title} labels run from {low} to {high} and the net tells {classes} classes apart. Classes are "
+            f"The {title} labels run from {low} to {high} and the {whose} tells {classes} classes apart. Classes are "
             f"numbered from zero.{unknown} Renumber the labels, or give the net more outputs."
-        )
-    if job.num_classes is not None and job.num_classes != classes:
-        raise InputError(
-            f"num_classes is {job.num_classes} and the net tells {classes} classes apart. They are the same number. Mend "
-            "num_classes, or leave it out."
         )
 
 

@@ -6,9 +6,11 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from torch import nn
 
-from efface.data.net_batches import RowBatches
+from efface.data.net_batches import RowBatches, with_labels
+from efface.data.net_sets import Part
 from efface.data.problem import Problem
 from efface.methods.nets.base import Turn, make_optimizer
 from efface.models.activations import forward
@@ -20,7 +22,7 @@ __all__ = ["relearner"]
 
 
 def relearner(problem: Problem, *, seed: int = 0) -> Callable[[Any, Callable[[int], bool]], None]:
-    """Return a function that trains a net in place on ALL training rows, with a fresh optimiser at the recipe's rate.
+    """Return a function that trains a net in place on ALL training rows that have a label, at the recipe's rate.
 
     Args:
         problem: Rows, loss and recipe.
@@ -36,10 +38,13 @@ def relearner(problem: Problem, *, seed: int = 0) -> Callable[[Any, Callable[[in
         recipe = problem.training
         if recipe is None:
             raise TypeError("The problem has no training recipe. Relearning trains at its rate. Give it one.")
+        with seeded(0):
+            labelled = with_labels(problem.train, np.arange(len(problem.train)))
+        rows = problem.train if len(labelled) == len(problem.train) else Part(problem.train, labelled)
         with seeded(seed):
             fit(
                 net,
-                RowBatches(problem.train, batch_size=recipe.batch_size, seed=seed),
+                RowBatches(rows, batch_size=recipe.batch_size, seed=seed),
                 Turn(lambda model, batch: loss(forward(model, batch[0]), batch[1]), make_optimizer(net.parameters(), recipe)),
                 epochs=sys.maxsize,
                 stop=lambda steps, _: "known again" if after_step(steps) else None,

@@ -122,21 +122,24 @@ def test_rows_without_labels_are_named(problem, make_table):
     assert found.value("forget_accuracy") is not None
 
 
+class Quantiles(nn.Module):
+    """Answers its input and a fixed spread around it."""
+
+    def __init__(self, spread):
+        super().__init__()
+        self.spread = nn.Parameter(torch.tensor(spread))
+
+    def forward(self, x):
+        return x + torch.stack([-self.spread, 0 * self.spread, self.spread])
+
+
 def test_regression_and_quantiles():
     rng = np.random.default_rng(1)
     x = rng.normal(size=(120, 1)).astype(np.float32)
     rows = as_rows((x, x[:, 0]))
 
-    class Fixed(nn.Module):
-        def __init__(self, spread):
-            super().__init__()
-            self.spread = nn.Parameter(torch.tensor(spread))
-
-        def forward(self, x):
-            return x + torch.stack([-self.spread, 0 * self.spread, self.spread])
-
-    problem = Problem("forecasting", lambda seed: Fixed(1.0), rows, rows, forget=lambda x, y: float(y) > 0.5)
-    found = evaluate_nets({"original": NetPredictor(Fixed(1.0)), "retrained": NetPredictor(Fixed(2.0))}, problem)
+    problem = Problem("forecasting", lambda seed: Quantiles(1.0), rows, rows, forget=lambda x, y: float(y) > 0.5)
+    found = evaluate_nets({"original": NetPredictor(Quantiles(1.0)), "retrained": NetPredictor(Quantiles(2.0))}, problem)
     assert found["original"].value("test_mae") == pytest.approx(0.0, abs=1e-6)
     assert found["original"].value("test_pinball") == pytest.approx(0.2, abs=1e-6)  # 0.1 * 1 at both outer quantiles
     assert found["original"].value("test_calibration_error") == pytest.approx((0.1 + 0.5 + 0.1) / 3, abs=1e-6)
@@ -147,14 +150,6 @@ def test_regression_and_quantiles():
 def test_targets_in_a_column_are_measured_as_those_in_a_row():
     rng = np.random.default_rng(1)
     x = rng.normal(size=(120, 1)).astype(np.float32)
-
-    class Quantiles(nn.Module):
-        def __init__(self, spread):
-            super().__init__()
-            self.spread = nn.Parameter(torch.tensor(spread))
-
-        def forward(self, x):
-            return x + torch.stack([-self.spread, 0 * self.spread, self.spread])
 
     found = []
     for y in (x[:, 0], x):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from efface.data.net_batches import RowBatches
+from efface.data.net_batches import RowBatches, with_labels
 from efface.data.net_sets import Part, labels_of
 from efface.data.problem import Problem
 from efface.errors import InputError
@@ -53,9 +53,9 @@ class NetSets:
 
     @classmethod
     def of(cls, problem: Problem) -> NetSets:
-        """Return the sets of a problem; its training rows without augmentation."""
-        forget, retain = problem.forget_rows(), problem.retain_rows()
+        """Return the sets of a problem; its training rows without augmentation, of a set with few labels those that have one."""
         train = problem.measured_train
+        forget, retain = (with_labels(train, numbers) for numbers in (problem.forget_rows(), problem.retain_rows()))
         loss_is_quantile = problem.loss == "quantile" or (problem.loss is None and problem.task == "forecasting")
         return cls(
             task=problem.task,
